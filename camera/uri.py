@@ -1,0 +1,92 @@
+"""Which source a URI means."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import re
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from camera.base import FrameSource
+from camera.errors import SourceNotFoundError, UnsupportedSourceError
+from camera.pictures import Pictures, is_picture, list_pictures
+from camera.synthetic import SyntheticCamera, SyntheticOptions
+from camera.v4l2 import V4l2Camera
+from camera.video_file import VideoFile
+
+SCHEMES = ("file", "test")
+_MAX_SIDE = 16384
+_MAX_FPS = 1000
+
+
+def open_source(uri: str) -> FrameSource:
+    """Return the source that a URI means; it is not opened yet.
+
+    Args:
+        uri: A number or `/dev/videoN` (V4L2), `test://...`, or a video, a picture, a folder or a glob of
+            pictures, with or without `file://`.
+
+    Raises:
+        SourceNotFoundError: No such file, folder, or nothing matches the glob.
+        UnsupportedSourceError: The scheme is unknown, or an option is wrong.
+    """
+    if uri.isdecimal():
+        return V4l2Camera(Path(f"/dev/video{uri}"))
+    if re.fullmatch(r"/dev/video\d+", uri):
+        return V4l2Camera(Path(uri))
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
+    if scheme is None:
+        return _from_path(uri)
+    if scheme[1] == "test":
+        return SyntheticCamera(_synthetic_options(uri))
+    if scheme[1] == "file":
+        return _from_path(uri.removeprefix("file://"))
+    near = difflib.get_close_matches(scheme[1], SCHEMES, n=1)
+    hint = f"Did you mean {near[0]}://? " if near else ""
+    raise UnsupportedSourceError(
+        f"This version has no source of the kind {scheme[1]}://. {hint}"
+        "Give a file, a folder, a glob, /dev/videoN, or test://."
+    )
+
+
+def _from_path(text: str) -> FrameSource:
+    if not text:
+        raise UnsupportedSourceError("The source is empty: give a file, a folder, /dev/videoN, or test://.")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return Pictures(list_pictures(path), str(path))
+    if path.exists():
+        return Pictures([path], str(path)) if is_picture(path) else VideoFile(path)
+    if glob.has_magic(text):
+        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - may be absolute
+        pictures = [match for match in matches if is_picture(match) and match.is_file()]
+        if not pictures:
+            raise SourceNotFoundError(f"No picture matches {text}: check the pattern, and quote it.")
+        return Pictures(pictures, text)
+    raise SourceNotFoundError(f"There is no file, folder or device {text}: check the path.")
+
+
+def _synthetic_options(uri: str) -> SyntheticOptions:
+    parts = urlsplit(uri)
+    options = SyntheticOptions()
+    if parts.netloc or parts.path not in ("", "/"):
+        raise UnsupportedSourceError(
+            f"{uri}: after test:// comes nothing, or ?size=640x480&fps=30&frames=100."
+        )
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value)
+        number = re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value)
+        if key == "size" and size and all(1 <= int(side) <= _MAX_SIDE for side in size.groups()):
+            options = replace(options, width=int(size[1]), height=int(size[2]))
+        elif key == "fps" and number and float(value) <= _MAX_FPS:
+            options = replace(options, fps=float(value))
+        elif key == "frames" and value.isdecimal():
+            options = replace(options, frames=int(value))
+        else:
+            raise UnsupportedSourceError(
+                f"{uri}: the option {key}={value} is wrong. Known: size=WIDTHxHEIGHT, fps=0..{_MAX_FPS} "
+                "(0: as fast as possible), frames=COUNT."
+            )
+    return options

@@ -1,0 +1,56 @@
+"""Camera to detections with MobileNetV2, on a Raspberry Pi or a Jetson, with numbers that can be believed.
+
+The public names below are imported on first use, so that `import edge_mnv2` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_mnv2.detector import Detector, DetectorOptions, open_detector
+    from edge_mnv2.errors import EdgeMnv2Error, RequestError, RunError
+    from edge_mnv2.overlay import draw_detections
+    from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+    from edge_mnv2.results import Detections, FrameResult
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Detections",
+    "Detector",
+    "DetectorOptions",
+    "EdgeMnv2Error",
+    "FrameResult",
+    "RequestError",
+    "RunControl",
+    "RunError",
+    "RunSummary",
+    "draw_detections",
+    "open_detector",
+    "run_pipeline",
+]
+
+_MODULES = {
+    "Detections": "results",
+    "Detector": "detector",
+    "DetectorOptions": "detector",
+    "EdgeMnv2Error": "errors",
+    "FrameResult": "results",
+    "RequestError": "errors",
+    "RunControl": "pipeline",
+    "RunError": "errors",
+    "RunSummary": "pipeline",
+    "draw_detections": "overlay",
+    "open_detector": "detector",
+    "run_pipeline": "pipeline",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value

@@ -1,0 +1,98 @@
+"""Headless inference over files: every frame, one output format, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from camera import SourceInfo, open_source
+from camera.chain import Chain
+from camera.pictures import Pictures
+from camera.video_file import VideoFile
+from edge_mnv2.detector import Detector
+from edge_mnv2.errors import RequestError
+from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.sinks.base import SinkSpec
+from edge_mnv2.sinks.coco import CocoResultsSink
+from edge_mnv2.sinks.csv_table import CsvSink
+from edge_mnv2.sinks.jsonl import JsonLinesSink
+from edge_mnv2.sinks.pictures import PicturesSink
+
+Format = Literal["coco", "csv", "jsonl"]
+FORMATS: tuple[Format, ...] = ("jsonl", "coco", "csv")
+
+
+def run_batch(
+    inputs: Sequence[str],
+    output: Path,
+    detector: Detector,
+    control: RunControl,
+    *,
+    file_format: Format = "jsonl",
+    annotate: bool = False,
+) -> RunSummary:
+    """Process files, folders and globs, and write `detections.FORMAT` into a folder.
+
+    Args:
+        inputs: As on the command line.
+        output: Folder for what is written; annotated pictures go into its `annotated` folder.
+        detector: Left open.
+        control: Stop, limit, progress.
+        file_format: JSON lines, COCO results (pictures only), or CSV.
+        annotate: Whether to write annotated pictures.
+
+    Raises:
+        RequestError: An input is not a file, or is a video where COCO results are wanted.
+        CameraError: An input does not exist.
+        OutputPathError: The folder cannot be written.
+    """
+    sources = [_file_source(text) for text in inputs]
+    pictures = [path for source in sources if isinstance(source, Pictures) for path in source.paths]
+    has_videos = any(isinstance(source, VideoFile) for source in sources)
+    if file_format == "coco" and has_videos:
+        raise RequestError("COCO results are for pictures: choose --format jsonl or csv for videos.")
+    specs = [_results_spec(file_format, output, pictures)]
+    if annotate:
+        specs.append(
+            SinkSpec(
+                f"pictures {output / 'annotated'}",
+                lambda _: PicturesSink(output / "annotated", numbered=has_videos),
+                wants_canvas=True,
+            )
+        )
+
+    def sinks_for(_: SourceInfo) -> list[SinkSpec]:
+        return specs
+
+    return run_pipeline(Chain(sources), detector, sinks_for, control)
+
+
+def _file_source(text: str) -> Pictures | VideoFile:
+    source = open_source(text)
+    if not isinstance(source, (Pictures, VideoFile)):
+        raise RequestError(f"{text} is a camera: a batch takes files and folders; use `edge-mnv2 run`.")
+    return source
+
+
+def _results_spec(file_format: Format, output: Path, pictures: Sequence[Path]) -> SinkSpec:
+    suffix = "json" if file_format == "coco" else file_format
+    path = output / f"detections.{suffix}"
+    openers: dict[Format, Callable[[int], JsonLinesSink | CsvSink | CocoResultsSink]] = {
+        "jsonl": lambda attempt: JsonLinesSink(path, attempt),
+        "csv": lambda attempt: CsvSink(path, attempt),
+        "coco": lambda _: CocoResultsSink(path, coco_image_ids(pictures)),
+    }
+    return SinkSpec(f"{file_format} {path}", openers[file_format], wants_canvas=False)
+
+
+def coco_image_ids(pictures: Sequence[Path]) -> dict[str, int]:
+    """Return the image id of each picture: the digits its name ends with, as in COCO's files.
+
+    Where names do not end with digits, or two end with the same ones, pictures are counted from 1 instead.
+    """
+    stems = [path.stem for path in pictures]
+    digits = [stem[len(stem.rstrip("0123456789")) :] for stem in stems]
+    if all(digits) and len({int(number) for number in digits}) == len(set(pictures)):
+        return {str(path): int(number) for path, number in zip(pictures, digits, strict=True)}
+    return {str(path): number for number, path in enumerate(dict.fromkeys(pictures), 1)}

@@ -1,0 +1,78 @@
+"""`edge-mnv2 batch`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_mnv2.cli import options
+from edge_mnv2.cli.console import progress, stop_on_signals
+from edge_mnv2.cli.run_commands import finish
+
+
+class Format(str, Enum):
+    """How results are written."""
+
+    jsonl = "jsonl"
+    coco = "coco"
+    csv = "csv"
+
+
+def batch(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, globs, videos.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    model: options.Model = "ssdlite-mnv2-coco",
+    engine: options.Engine = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    threshold: options.Threshold = None,
+    classes: options.Classes = None,
+    annotate: Annotated[
+        bool,
+        typer.Option("--annotate", help="Write annotated pictures too, into OUTPUT/annotated."),
+    ] = False,
+    file_format: Annotated[
+        Format,
+        typer.Option("--format", "-f", help="detections.jsonl, COCO results (.json), or .csv"),
+    ] = Format.jsonl,
+) -> int:
+    """Detect objects in many files. Nothing is lost: a bad picture is reported and the rest goes on.
+
+    Example: edge-mnv2 batch photos/ --output out --annotate
+    """
+    from edge_mnv2.batch import run_batch
+    from edge_mnv2.detector import DetectorOptions, open_detector
+    from edge_mnv2.errors import RunError
+    from edge_mnv2.pipeline import RunControl
+
+    detector = open_detector(
+        model,
+        DetectorOptions(
+            engine=engine or "auto",
+            precision=precision or "auto",
+            threads=threads,
+            threshold=0.5 if threshold is None else threshold,
+            classes=classes.split(",") if classes else None,
+        ),
+    )
+    try:
+        with stop_on_signals() as stop, progress("frames") as on_frame:
+            summary = run_batch(
+                inputs,
+                output,
+                detector,
+                RunControl(stop, on_frame=on_frame),
+                file_format=file_format.value,
+                annotate=annotate,
+            )
+    finally:
+        detector.close()
+    code = finish(summary)
+    if summary.interrupted:
+        raise RunError(f"Interrupted after {summary.frames} frames; what is written is complete up to there.")
+    return code

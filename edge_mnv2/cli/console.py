@@ -1,0 +1,130 @@
+"""The terminal: messages, tables, progress, and stop requests."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge_mnv2.pipeline import RunSummary
+
+# Tables that are piped into a file or an issue keep their columns.
+_PIPED_WIDTH = 160
+_LOG_INTERVAL_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log records as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record; progress bars stay below it."""
+        text = self.format(record)
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        sys.stderr.write(f"edge-mnv2: {prefix}{text}\n")
+        sys.stderr.flush()
+
+
+def print_error(message: str) -> None:
+    """Print what went wrong, one line for each line of the message."""
+    for line in message.splitlines():
+        sys.stderr.write(f"edge-mnv2: error: {line}\n")
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a rich console on standard output or standard error."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PIPED_WIDTH)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            signal.default_int_handler(number, frame)
+        stop.set()
+
+    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function that takes how many are done, and of how many (None if unknown).
+
+    On a terminal it moves a bar, elsewhere it logs a line every 10 s.
+
+    Args:
+        unit: What is counted, such as `frames`.
+    """
+    if sys.stderr.isatty():
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
+            task = bar.add_task(unit, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    last_s = time.monotonic()
+
+    def log(done: int, total: int | None) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= _LOG_INTERVAL_S:
+            last_s = time.monotonic()
+            _log.info("%d%s %s", done, "" if total is None else f" of {total}", unit)
+
+    yield log
+
+
+def print_summary(summary: RunSummary, console: Console) -> None:
+    """Print what a run did and cost, as tables."""
+    from rich.table import Table
+
+    totals = Table(title="Summary", title_justify="left", show_header=False)
+    fps = "-" if summary.fps is None else f"{summary.fps:.1f}"
+    drops = ", ".join(f"{count} {cause}" for cause, count in summary.drops.items() if count)
+    totals.add_row("frames", str(summary.frames))
+    totals.add_row("FPS", fps)
+    totals.add_row("dropped", drops or "0")
+    totals.add_row("bad pictures or frames", str(len(summary.bad_frames)))
+    totals.add_row("peak memory", f"{summary.peak_memory_mib:.0f} MiB")
+    found = ", ".join(f"{label} {count}" for label, count in summary.detections.most_common())
+    totals.add_row("detections", found or "none")
+    console.print(totals)
+    stages = Table("stage", title="Milliseconds per frame", title_justify="left")
+    for name in ("p50", "p95", "p99"):
+        stages.add_column(name, justify="right")
+    for stage, times in summary.stages.items():
+        stages.add_row(stage, *(f"{value:.2f}" for value in (times.p50_ms, times.p95_ms, times.p99_ms)))
+    if summary.stages:
+        console.print(stages)

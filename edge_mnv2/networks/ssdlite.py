@@ -1,0 +1,181 @@
+"""SSDLite on MobileNetV2: the graph, and the decoder of its outputs (arXiv 1801.04381, section 6.2).
+
+SSDLite is SSD with every convolution of the prediction layers replaced by a depthwise and a 1x1 one. The
+first head reads the expansion of the bottleneck at stride 16, the second the last layer, the others four
+extra layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_mnv2.networks.anchors import anchors_per_cell, ssd_anchors
+from edge_mnv2.networks.base import Geometry
+from edge_mnv2.networks.graph import GraphBuilder, Tensor, WeightSource
+from edge_mnv2.networks.mobilenet_v2 import backbone, image_input
+from edge_mnv2.networks.nms import nms
+from edge_mnv2.results import Detections
+
+BOX_OUTPUT = "box_encodings"
+CLASS_OUTPUT = "class_logits"
+NMS_IOU = 0.6
+MAX_DETECTIONS = 100
+
+_FIRST_FEATURE = "expanded_conv_13/expand"
+_EXTRA_CHANNELS = (512, 256, 256, 128)
+_BOX_SCALES = np.array([1 / 10, 1 / 10, 1 / 5, 1 / 5], np.float32)
+# exp() of more than this only makes boxes larger than any picture, and overflows in the end.
+_MAX_LOG_SIZE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SsdLiteSpec:
+    """What distinguishes one SSDLite from another.
+
+    Attributes:
+        classes: Classes including the background, which is class 0.
+        size: (height, width) of the input.
+        width_multiplier: The paper's alpha.
+    """
+
+    classes: int
+    size: tuple[int, int] = (300, 300)
+    width_multiplier: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SsdLiteGraph:
+    """A built graph with what the decoder must know about it."""
+
+    graph: GraphBuilder
+    feature_maps: tuple[tuple[int, int], ...]
+
+
+def build_ssdlite(spec: SsdLiteSpec, weights: WeightSource) -> SsdLiteGraph:
+    """Build the graph; outputs are `BOX_OUTPUT` (1, n, 4) and `CLASS_OUTPUT` (1, n, classes) float32.
+
+    The sigmoid is left out: the decoder compares logits, and few of the n x classes scores are ever needed.
+    """
+    graph = GraphBuilder(weights)
+    features = _features(graph, image_input(graph, spec.size), spec.width_multiplier)
+    boxes, classes = [], []
+    for index, feature in enumerate(features):
+        anchors = anchors_per_cell(index)
+        head = f"heads/head_{index}"
+        boxes.append(_predict(graph, feature, f"{head}/box", anchors, 4))
+        classes.append(_predict(graph, feature, f"{head}/class", anchors, spec.classes))
+    graph.output(graph.concat(boxes, 1, "heads/box"), BOX_OUTPUT)
+    graph.output(graph.concat(classes, 1, "heads/class"), CLASS_OUTPUT)
+    return SsdLiteGraph(graph, tuple((f.shape[2], f.shape[3]) for f in features))
+
+
+class SsdLite:
+    """Prepares frames for an SSDLite graph and decodes its outputs into detections.
+
+    Args:
+        feature_maps: (height, width) of each feature map, from `SsdLiteGraph`.
+        size: (height, width) of the input.
+        class_ids: Classes to report; others, and the background, are never candidates.
+        score_threshold: Smallest score reported, inside (0, 1).
+    """
+
+    def __init__(
+        self,
+        feature_maps: Sequence[tuple[int, int]],
+        size: tuple[int, int],
+        class_ids: Sequence[int],
+        score_threshold: float = 0.5,
+    ) -> None:
+        self.anchors = ssd_anchors(feature_maps)
+        self.score_threshold = score_threshold
+        self._size = size
+        self._class_ids = np.array(sorted(class_ids), np.int64)
+        first, last = (self._class_ids[0], self._class_ids[-1]) if len(self._class_ids) else (0, -1)
+        # A contiguous run of classes is a view of the logits, not a copy.
+        is_run = last - first + 1 == len(self._class_ids)
+        self._columns: slice | NDArray[np.int64] = slice(first, last + 1) if is_run else self._class_ids
+
+    def prepare(self, image: NDArray[np.uint8], out: NDArray[np.uint8]) -> Geometry:
+        """Stretch the frame into the input tensor; see `networks.base.Network.prepare`."""
+        import cv2
+
+        height, width = self._size
+        cv2.resize(image, (width, height), dst=out[0], interpolation=cv2.INTER_LINEAR)
+        return Geometry(frame_width=image.shape[1], frame_height=image.shape[0])
+
+    def decode(self, outputs: Mapping[str, NDArray[Any]], geometry: Geometry) -> Detections:
+        """Turn encodings and logits into at most `MAX_DETECTIONS` boxes inside the frame, best first."""
+        logits = outputs[CLASS_OUTPUT][0][:, self._columns]
+        threshold = math.log(self.score_threshold / (1 - self.score_threshold))
+        anchor_index, column = np.nonzero(logits >= threshold)
+        score = sigmoid(logits[anchor_index, column])
+        class_id = self._class_ids[column]
+        used, box_index = np.unique(anchor_index, return_inverse=True)
+        boxes = decode_boxes(outputs[BOX_OUTPUT][0, used], self.anchors[used])
+        frame = np.array(
+            [geometry.frame_width, geometry.frame_height] * 2,
+            np.float32,
+        )
+        xyxy = (np.clip(boxes[:, [1, 0, 3, 2]], 0, 1) * frame)[box_index]
+        solid = np.flatnonzero((xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1]))
+        kept = solid[
+            nms(
+                xyxy[solid],
+                score[solid],
+                class_id[solid],
+                iou_threshold=NMS_IOU,
+                max_per_class=MAX_DETECTIONS,
+                max_total=MAX_DETECTIONS,
+            )
+        ]
+        return Detections(xyxy=xyxy[kept], score=score[kept], class_id=class_id[kept])
+
+
+def decode_boxes(encodings: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Decode (ty, tx, th, tw) against centre-size anchors.
+
+    Args:
+        encodings: (n, 4), scaled by 10, 10, 5, 5 as in TensorFlow's box coder.
+        anchors: (n, 4) centre y, centre x, height, width.
+
+    Returns:
+        (n, 4) float32 y1, x1, y2, x2 as shares of the input, not clipped.
+    """
+    scaled = encodings * _BOX_SCALES
+    centre = scaled[:, :2] * anchors[:, 2:] + anchors[:, :2]
+    half = np.exp(np.minimum(scaled[:, 2:], _MAX_LOG_SIZE)) * anchors[:, 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / (1 + exp(-x)) without overflow for any float32."""
+    positive = 1 / (1 + np.exp(-np.abs(logits)))
+    return np.where(logits >= 0, positive, 1 - positive).astype(np.float32)
+
+
+def _features(graph: GraphBuilder, pixels: Tensor, width_multiplier: float) -> list[Tensor]:
+    """Append backbone and extra layers; return the six maps that the heads read."""
+    endpoints = backbone(graph, pixels, width_multiplier)
+    features = [endpoints[_FIRST_FEATURE], endpoints["conv_1"]]
+    for index, channels in enumerate(_EXTRA_CHANNELS):
+        scaled = max(int(channels * width_multiplier), 16)
+        name = f"extras/extra_{index}"
+        x = graph.conv(features[-1], f"{name}/reduce", scaled // 2)
+        x = graph.depthwise(x, f"{name}/depthwise", stride=2)
+        features.append(graph.conv(x, f"{name}/pointwise", scaled))
+    return features
+
+
+def _predict(graph: GraphBuilder, feature: Tensor, name: str, anchors: int, numbers: int) -> Tensor:
+    """Append one SSDLite predictor; return (1, cells x anchors, numbers)."""
+    x = graph.depthwise(feature, f"{name}/depthwise")
+    x = graph.conv(x, f"{name}/predict", anchors * numbers, relu6=False)
+    rows, columns = x.shape[2:]
+    x = graph.transpose(x, (0, 2, 3, 1), f"{name}/cells")
+    return graph.reshape(x, (1, rows * columns * anchors, numbers), f"{name}/anchors")

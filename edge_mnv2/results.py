@@ -1,0 +1,90 @@
+"""What networks say about a frame: column arrays, validated once, then read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """Boxes of one frame, best first.
+
+    Attributes:
+        xyxy: (n, 4) float32: left, top, right, bottom in pixels of the frame.
+        score: (n,) float32 between 0 and 1.
+        class_id: (n,) int64, in the model's own numbering (COCO's 1 to 90 for COCO models).
+
+    Raises:
+        ValueError: Shapes or dtypes do not fit together.
+    """
+
+    xyxy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    class_id: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        """Check the columns and make them read-only."""
+        count = len(self.score)
+        _check("xyxy", self.xyxy, (count, 4), np.float32)
+        _check("score", self.score, (count,), np.float32)
+        _check("class_id", self.class_id, (count,), np.int64)
+        for column in (self.xyxy, self.score, self.class_id):
+            column.flags.writeable = False
+
+    def __len__(self) -> int:
+        """Return how many boxes there are."""
+        return len(self.score)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameResult:
+    """One frame's result on its way to the sinks.
+
+    Attributes:
+        origin: The file or device the frame came from.
+        seq: The frame's number at its source; gaps are drops.
+        captured_ns: When it was captured, `time.monotonic_ns` domain.
+        captured_at: The same instant as wall time, for records.
+        age_ms: From capture to the end of decoding.
+        width: Of the frame in pixels.
+        height: Of the frame in pixels.
+        model: Name of the model.
+        task: `detect`.
+        labels: Label by class id.
+        detections: What was found.
+        stages_ms: Duration of each stage by name.
+        canvas: The frame with the overlay on it, (H, W, 3) BGR; None when no sink wants pixels. It belongs to
+            the loop and is valid until `write` returns: a sink that keeps it copies it.
+    """
+
+    origin: str
+    seq: int
+    captured_ns: int
+    captured_at: datetime
+    age_ms: float
+    width: int
+    height: int
+    model: str
+    task: str
+    labels: Mapping[int, str]
+    detections: Detections
+    stages_ms: Mapping[str, float]
+    canvas: NDArray[np.uint8] | None
+
+    def label(self, class_id: int) -> str:
+        """Return the label of a class, or its number where it has none."""
+        return self.labels.get(class_id, str(class_id))
+
+    def with_own_canvas(self) -> FrameResult:
+        """Return this result with a copy of the canvas, for a sink that works later."""
+        return self if self.canvas is None else replace(self, canvas=self.canvas.copy())
+
+
+def _check(name: str, array: NDArray[np.generic], shape: tuple[int, ...], dtype: type) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, received {array.dtype} {array.shape}.")

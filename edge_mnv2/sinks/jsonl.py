@@ -1,0 +1,33 @@
+"""JSON lines: one record per frame, each line whole as soon as it is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edge_mnv2.results import FrameResult
+from edge_mnv2.sinks.record import to_record
+from edge_mnv2.sinks.text_file import TextFile
+
+
+class JsonLinesSink:
+    """Writes records to a file, or to standard output for `-`.
+
+    Args:
+        path: The file.
+        attempt: 0 starts the file anew, later ones append.
+
+    Raises:
+        OutputPathError: It cannot be written there.
+    """
+
+    def __init__(self, path: Path, attempt: int = 0) -> None:
+        self._file = TextFile(path, keep=attempt > 0)
+
+    def write(self, result: FrameResult) -> None:
+        """Append the frame's record."""
+        self._file.append(json.dumps(to_record(result), ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

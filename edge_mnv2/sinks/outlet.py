@@ -1,0 +1,170 @@
+"""One sink as the loop sees it: its failures stay its own, and on a live source its slowness too."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+from edge_mnv2.errors import RequestError, SinkError
+from edge_mnv2.results import FrameResult
+from edge_mnv2.sinks.base import Sink, SinkSpec
+from edge_mnv2.threads import Worker
+
+_QUEUE_LENGTH = 16
+_FIRST_RETRY_S, _MAX_RETRY_S = 1.0, 60.0
+_DRAIN_TIMEOUT_S = 10.0
+_MAX_FAILURES = 100
+
+_log = logging.getLogger(__name__)
+
+
+class Outlet:
+    """Writes directly: the loop waits for the sink and no result is lost. For files and batches.
+
+    A sink that fails is reported once and not written to again; the others go on.
+
+    Attributes:
+        failures: What went wrong, one line each.
+        dropped: Results that did not reach the sink.
+    """
+
+    def __init__(self, spec: SinkSpec) -> None:
+        self.name = spec.name
+        self.wants_canvas = spec.wants_canvas
+        self.failures: list[str] = []
+        self.dropped = 0
+        self._sink: Sink | None = spec.open(0)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether results still reach the sink."""
+        return self._sink is not None
+
+    def write(self, result: FrameResult) -> None:
+        """Hand one result to the sink."""
+        if self._sink is None:
+            self.dropped += 1
+            return
+        try:
+            self._sink.write(result)
+        except SinkError as error:
+            self.dropped += 1
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Close the sink."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            _close(sink, self.failures)
+
+    def _give_up(self, error: SinkError) -> None:
+        _report(self.failures, error)
+        self.close()
+
+
+class QueuedOutlet:
+    """Writes from a thread of its own behind a bounded queue: the loop never waits. For live sources.
+
+    When the queue is full the oldest result is dropped and counted. A sink that fails is opened again,
+    after one second at first and a minute at most.
+
+    Attributes:
+        failures: What went wrong, one line each.
+        dropped: Results that did not reach the sink.
+    """
+
+    def __init__(self, spec: SinkSpec) -> None:
+        self.name = spec.name
+        self.wants_canvas = spec.wants_canvas
+        self.failures: list[str] = []
+        self.dropped = 0
+        self._spec = spec
+        self._queue: deque[FrameResult] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._attempts = 0
+        self._sink: Sink | None = spec.open(0)
+        self._worker = Worker(self._work, f"sink {spec.name}")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether results may still reach the sink: one behind a queue is always tried again."""
+        return self._worker.error is None
+
+    def write(self, result: FrameResult) -> None:
+        """Queue one result, with a copy of its pixels."""
+        self._worker.check()
+        own = result.with_own_canvas() if self.wants_canvas else result
+        with self._changed:
+            if len(self._queue) >= _QUEUE_LENGTH:
+                self._queue.popleft()
+                self.dropped += 1
+            self._queue.append(own)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Write what is queued, for a bounded time, and close the sink."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if not self._worker.join(_DRAIN_TIMEOUT_S):
+            _report(
+                self.failures,
+                SinkError(f"{self.name} is still blocked: its last results are lost."),
+            )
+
+    def _work(self) -> None:
+        while (result := self._next()) is not None:
+            if self._sink is None:
+                self.dropped += 1
+                continue
+            try:
+                self._sink.write(result)
+            except SinkError as error:
+                self.dropped += 1
+                self._reopen_after(error)
+        if self._sink is not None:
+            _close(self._sink, self.failures)
+
+    def _next(self) -> FrameResult | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._stopping)
+            return self._queue.popleft() if self._queue else None
+
+    def _reopen_after(self, error: SinkError) -> None:
+        """Close the failed sink and open it again with growing pauses, until it works or the run ends."""
+        _report(self.failures, error)
+        if self._sink is not None:
+            _close(self._sink, self.failures)
+            self._sink = None
+        pause_s = _FIRST_RETRY_S
+        while not self._wait(pause_s):
+            self._attempts += 1
+            try:
+                self._sink = self._spec.open(self._attempts)
+            except (SinkError, RequestError) as again:
+                _log.info("%s: %s", self.name, again)
+                pause_s = min(pause_s * 2, _MAX_RETRY_S)
+            else:
+                _log.warning("%s: writing again", self.name)
+                return
+
+    def _wait(self, pause_s: float) -> bool:
+        """Wait for the pause to pass, while the queue keeps turning over; return whether the run ends."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._stopping, timeout=pause_s)
+
+
+def _close(sink: Sink, failures: list[str]) -> None:
+    try:
+        sink.close()
+    except SinkError as error:
+        _report(failures, error)
+
+
+def _report(failures: list[str], error: SinkError) -> None:
+    message = str(error)
+    if message not in failures and len(failures) < _MAX_FAILURES:
+        failures.append(message)
+        _log.error("%s", message)

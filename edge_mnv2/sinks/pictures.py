@@ -1,0 +1,70 @@
+"""Annotated pictures: one JPEG per frame."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from edge_mnv2.errors import OutputPathError, SinkError
+from edge_mnv2.files import write_atomically
+from edge_mnv2.results import FrameResult
+
+_JPEG_QUALITY = 90
+_JPEG_MAX_SIDE = 65535
+
+
+class PicturesSink:
+    """Writes `NAME.jpg` for the picture NAME, or `NAME-000123.jpg` for frame 123 of a video or camera.
+
+    Args:
+        folder: Where to; made if it is not there.
+        numbered: Whether file names carry the frame's number.
+
+    Raises:
+        OutputPathError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, *, numbered: bool) -> None:
+        self._folder = folder
+        self._numbered = numbered
+        self._names: set[str] = set()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputPathError(
+                f"The folder {folder} cannot be made: {error.strerror}. Choose another path."
+            ) from error
+
+    def write(self, result: FrameResult) -> None:
+        """Encode and write the frame's canvas."""
+        import cv2
+
+        if result.canvas is None:
+            raise SinkError(f"{self._folder}: a result without a canvas cannot become a picture.")
+        path = self._folder / self._file_name(result)
+        if max(result.canvas.shape[:2]) > _JPEG_MAX_SIDE:
+            path = path.with_suffix(".png")
+        ok, data = cv2.imencode(path.suffix, result.canvas, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        if not ok:
+            raise SinkError(f"{path} cannot be encoded.")
+        try:
+            write_atomically(path, data.tobytes())
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = "Make room or choose another disk." if full else "Choose another path."
+            raise SinkError(f"{path} cannot be written: {error.strerror}. {advice}") from error
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between two pictures."""
+
+    def _file_name(self, result: FrameResult) -> str:
+        stem = Path(result.origin).stem.strip(":/") or "frame"
+        if self._numbered:
+            return f"{stem}-{result.seq:06d}.jpg"
+        # Two inputs may share a name: a/1.jpg and b/1.png.
+        name, count = f"{stem}.jpg", 1
+        while name in self._names:
+            count += 1
+            name = f"{stem}-{count}.jpg"
+        self._names.add(name)
+        return name

@@ -1,0 +1,1 @@
+"""What a run costs: latency of its stages, memory, and (on devices that tell) power and heat."""

@@ -1,0 +1,29 @@
+"""Where fetched weights, built graphs and the demo clip are kept between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """Return the cache directory, by the XDG base directory specification; it may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification: a relative path is to be ignored.
+    root = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
+    return root / "edge-mnv2"
+
+
+def fetched_weights(model_name: str) -> Path:
+    """Return where `models fetch` puts the weights of a catalogue model."""
+    return cache_dir() / "weights" / f"{model_name}.npz"
+
+
+def demo_clip_path() -> Path:
+    """Return where the demo clip is kept."""
+    return cache_dir() / "clips" / "bikes.mp4"
+
+
+def graph_path(stem: str) -> Path:
+    """Return where the built graph called `stem` is kept."""
+    return cache_dir() / "graphs" / f"{stem}.onnx"

@@ -1,0 +1,126 @@
+"""Our file of weights: one `.npz` per model, self-describing and self-checking.
+
+Every tensor lies in it twice: `NAME` is the float16 value, `NAME.residual` the float16 rest. The first
+alone would be a model with the same mAP, but its logits differ from the original's by up to 0.09; with the
+rest they agree to 1e-4, so that every later comparison (int8, another backend) starts from the original's
+own numbers. Beside the tensors, `meta` says in JSON what network they belong to, and the SHA-256 of it all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_mnv2.errors import WeightsError
+from edge_mnv2.files import write_atomically
+from edge_mnv2.networks.ssdlite import SsdLiteSpec
+
+_SCHEMA = 1
+_RESIDUAL = ".residual"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """Trained weights and the network that they belong to.
+
+    Attributes:
+        spec: The network.
+        labels: Label by class id, without the background and unused ids.
+        arrays: Tensors by canonical name, float32.
+        digest: SHA-256 of the stored content in hexadecimal; what is built from it is keyed on this.
+    """
+
+    spec: SsdLiteSpec
+    labels: dict[int, str]
+    arrays: dict[str, NDArray[np.float32]]
+    digest: str
+
+
+def save_weights(
+    path: Path,
+    spec: SsdLiteSpec,
+    labels: Mapping[int, str],
+    arrays: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Write a weights file; an existing one is replaced at once or not at all.
+
+    Raises:
+        WeightsError: A weight is not finite or too large for float16, or the file cannot be written.
+    """
+    stored: dict[str, NDArray[Any]] = {}
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], np.float32)
+        with np.errstate(over="ignore"):
+            rounded = array.astype(np.float16)
+        if not np.isfinite(rounded).all():
+            raise WeightsError(f"Weight {name} holds NaN, infinity, or more than float16 can (65504).")
+        stored[name] = rounded
+        stored[name + _RESIDUAL] = (array - rounded).astype(np.float16)
+    meta = {
+        "schema": _SCHEMA,
+        "architecture": "ssdlite",
+        "classes": spec.classes,
+        "size": spec.size,
+        "width_multiplier": spec.width_multiplier,
+        "labels": {str(number): labels[number] for number in sorted(labels)},
+    }
+    text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
+    stored["meta"] = np.array(json.dumps({"sha256": _digest(text, stored), "content": text}))
+    buffer = io.BytesIO()
+    np.savez(buffer, **stored)  # type: ignore[arg-type] # numpy 2 types its allow_pickle option as any name
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise WeightsError(f"The weights cannot be written to {path}: {error}.") from error
+
+
+def load_weights(path: Path) -> WeightsFile:
+    """Read a weights file and check its SHA-256.
+
+    Raises:
+        WeightsError: The file is missing, not one of ours, or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            stored = {name: archive[name] for name in archive.files}
+        outer = json.loads(str(stored.pop("meta")))
+        text, digest = outer["content"], outer["sha256"]
+        meta = json.loads(text)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise WeightsError(
+            f"{path} is not a readable weights file ({error}). Install or import it again."
+        ) from error
+    if _digest(text, stored) != digest:
+        raise WeightsError(f"{path} is damaged: its SHA-256 is not {digest}. Install or import it again.")
+    if meta["schema"] != _SCHEMA or meta["architecture"] != "ssdlite":
+        raise WeightsError(
+            f"{path} was written by a newer version of edge-mnv2: upgrade, or import it again."
+        )
+    height, width = meta["size"]
+    return WeightsFile(
+        spec=SsdLiteSpec(meta["classes"], (height, width), meta["width_multiplier"]),
+        labels={int(number): label for number, label in meta["labels"].items()},
+        arrays={
+            name: array.astype(np.float32) + stored[name + _RESIDUAL]
+            for name, array in stored.items()
+            if not name.endswith(_RESIDUAL)
+        },
+        digest=digest,
+    )
+
+
+def _digest(text: str, stored: Mapping[str, NDArray[Any]]) -> str:
+    sha256 = hashlib.sha256(text.encode())
+    for name in sorted(stored):
+        sha256.update(f"{name} {stored[name].dtype.str} {stored[name].shape}".encode())
+        sha256.update(np.ascontiguousarray(stored[name]).data)
+    return sha256.hexdigest()
