@@ -1,4 +1,4 @@
-"""`test://`: a synthetic camera with moving shapes, of any size and rate. No device, no file, no network."""
+"""`test://`: a synthetic camera with moving shapes, of any size and rate; no device, no file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from camera.base import Frame, SourceInfo
 from camera.errors import CameraError, EndOfStream
 
 _NAME = "test://"
-_SHAPES = 6
+_BALLS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class SyntheticOptions:
 
 
 class SyntheticCamera:
-    """Shapes that move on a gradient; every frame depends on its number alone.
+    """A stop sign, a clock and some balls that move; every frame depends on its number alone.
 
     Args:
         options: Size, rate, length.
@@ -43,7 +43,7 @@ class SyntheticCamera:
 
     def __init__(self, options: SyntheticOptions) -> None:
         self._options = options
-        self._background = _gradient(options.width, options.height)
+        self._background = _scenery(options.width, options.height)
         self._closed = threading.Event()
         self._start_ns: int | None = None
         self._seq = 0
@@ -86,29 +86,72 @@ class SyntheticCamera:
 
 
 def draw_shapes(background: NDArray[np.uint8], seq: int) -> NDArray[np.uint8]:
-    """Return a copy of the background with frame `seq`'s circles and squares on it."""
+    """Return a copy of the background with frame `seq`'s stop sign, clock and balls on it.
+
+    Sign and clock are drawn so that a detector knows them: a device without a camera can show that it sees.
+    """
     import cv2
 
     image = background.copy()
     height, width = image.shape[:2]
-    radius = max(2, min(width, height) // 10)
-    for index in range(_SHAPES):
+    side = min(width, height)
+    for index in range(_BALLS):
         angle = seq * (0.02 + 0.01 * index) + index
-        centre_x = int(width * (0.5 + 0.4 * math.cos(angle)))
-        centre_y = int(height * (0.5 + 0.4 * math.sin(angle * 1.3)))
-        colour = (40 * index, 255 - 35 * index, 128 + 20 * index)
-        if index % 2:
-            cv2.circle(image, (centre_x, centre_y), radius, colour, -1, cv2.LINE_AA)
-        else:
-            corner = (centre_x - radius, centre_y - radius)
-            opposite = (centre_x + radius, centre_y + radius)
-            cv2.rectangle(image, corner, opposite, colour, -1)
+        centre = (int(width * (0.5 + 0.45 * math.cos(angle))), int(height * (0.9 + 0.05 * math.sin(angle))))
+        cv2.circle(image, centre, max(1, side // 30), (60 * index, 200, 230 - 50 * index), -1, cv2.LINE_AA)
+    sway = math.sin(seq * 0.05)
+    _draw_stop_sign(image, (width * (0.26 + 0.05 * sway), height * 0.36), side * 0.22)
+    _draw_clock(image, (width * (0.72 - 0.05 * sway), height * (0.4 + 0.04 * sway)), side * 0.22, seq)
     return image
 
 
-def _gradient(width: int, height: int) -> NDArray[np.uint8]:
+def _draw_stop_sign(image: NDArray[np.uint8], centre: tuple[float, float], radius: float) -> None:
+    import cv2
+
+    x, y = int(centre[0]), int(centre[1])
+    pole = max(1, int(radius * 0.06))
+    cv2.rectangle(image, (x - pole, y), (x + pole, int(y + radius * 2)), (120, 120, 125), -1)
+    corners = np.array([[math.cos(angle), math.sin(angle)] for angle in np.pi * (np.arange(8) / 4 + 1 / 8)])
+    for size, colour in ((radius, (245, 245, 245)), (radius * 0.93, (35, 30, 190))):
+        outline = np.rint(corners * size + centre).astype(np.int32)
+        cv2.fillPoly(image, [outline], colour, cv2.LINE_AA)
+    scale, thickness = radius / 52, max(1, round(radius / 11))
+    (text_width, text_height), _ = cv2.getTextSize("STOP", cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    corner = (x - text_width // 2, y + text_height // 2)
+    cv2.putText(
+        image, "STOP", corner, cv2.FONT_HERSHEY_SIMPLEX, scale, (250, 250, 250), thickness, cv2.LINE_AA
+    )
+
+
+def _draw_clock(image: NDArray[np.uint8], centre: tuple[float, float], radius: float, seq: int) -> None:
+    import cv2
+
+    middle = (int(centre[0]), int(centre[1]))
+
+    def on_dial(turn: float, share: float) -> tuple[int, int]:
+        angle = 2 * math.pi * turn
+        return (
+            int(centre[0] + radius * share * math.sin(angle)),
+            int(centre[1] - radius * share * math.cos(angle)),
+        )
+
+    cv2.circle(image, middle, int(radius), (45, 40, 40), -1, cv2.LINE_AA)
+    cv2.circle(image, middle, int(radius * 0.9), (245, 245, 245), -1, cv2.LINE_AA)
+    for hour in range(12):
+        thickness = max(1, round(radius * (0.04 if hour % 3 == 0 else 0.02)))
+        cv2.line(
+            image, on_dial(hour / 12, 0.72), on_dial(hour / 12, 0.84), (20, 20, 20), thickness, cv2.LINE_AA
+        )
+    minute = 10 / 60 + seq / 3600
+    for turn, share, weight in ((10 / 12 + minute / 12, 0.45, 0.06), (minute, 0.65, 0.04)):
+        thickness = max(1, round(radius * weight))
+        cv2.line(image, middle, on_dial(turn, share), (20, 20, 20), thickness, cv2.LINE_AA)
+
+
+def _scenery(width: int, height: int) -> NDArray[np.uint8]:
+    """Return sky above ground."""
     image = np.empty((height, width, 3), np.uint8)
-    image[..., 0] = np.linspace(60, 160, width, dtype=np.uint8)
-    image[..., 1] = np.linspace(160, 60, height, dtype=np.uint8)[:, None]
-    image[..., 2] = 90
+    share = np.linspace(0, 1, height)[:, None, None]
+    image[:] = (235, 190, 140) * (1 - share) + (225, 225, 215) * share
+    image[int(height * 0.8) :] = (90, 95, 95)
     return image

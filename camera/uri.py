@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -37,12 +38,15 @@ def open_source(uri: str) -> FrameSource:
     if re.fullmatch(r"/dev/video\d+", uri):
         return V4l2Camera(Path(uri))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
-    if scheme is None:
-        return _from_path(uri)
+    if scheme is None or scheme[1] == "file":
+        try:
+            return _from_path(uri.removeprefix("file://"))
+        except OSError as error:
+            if isinstance(error, SourceNotFoundError):
+                raise
+            raise SourceNotFoundError(f"{uri} cannot be looked at: {error.strerror}.") from error
     if scheme[1] == "test":
         return SyntheticCamera(_synthetic_options(uri))
-    if scheme[1] == "file":
-        return _from_path(uri.removeprefix("file://"))
     near = difflib.get_close_matches(scheme[1], SCHEMES, n=1)
     hint = f"Did you mean {near[0]}://? " if near else ""
     raise UnsupportedSourceError(
@@ -54,7 +58,7 @@ def open_source(uri: str) -> FrameSource:
 def _from_path(text: str) -> FrameSource:
     if not text:
         raise UnsupportedSourceError("The source is empty: give a file, a folder, /dev/videoN, or test://.")
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves an unknown ~user as it is
     if path.is_dir():
         return Pictures(list_pictures(path), str(path))
     if path.exists():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 
 
 def main() -> int:
     """Run the command line; return its exit code: 0 done, 1 failed while running, 2 wrong request."""
+    stop = _stop_on_signals()
     try:
         _prefer_own_packages()
         # OpenCV and FFmpeg mutter about every damaged file; our own message says it in one line.
@@ -16,10 +20,29 @@ def main() -> int:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         from edge_mnv2.cli.app import run_app
 
-        return run_app(sys.argv[1:])
+        return run_app(sys.argv[1:], stop)
     except KeyboardInterrupt:
         sys.stderr.write("edge-mnv2: interrupted.\n")
         return 1
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; a second signal interrupts at once.
+
+    From the first line on, and without an exception: raised inside the import of a vendor library, it would
+    be swallowed or reported as that library's failure. Commands look at the event between two frames; nobody
+    may wait for it in the main thread, where the handler runs.
+    """
+    stop = threading.Event()
+
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            signal.default_int_handler(number, frame)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, request_stop)
+    return stop
 
 
 def _prefer_own_packages() -> None:

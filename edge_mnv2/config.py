@@ -27,7 +27,8 @@ def _number_as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Text = Annotated[str, BeforeValidator(_number_as_text), Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), BeforeValidator(_number_as_text)]
+Texts = Annotated[list[Text], Field(min_length=1)]
 
 
 class RunConfig(BaseModel):
@@ -51,9 +52,9 @@ class RunConfig(BaseModel):
     ] = None
     threshold: Annotated[float, Field(gt=0, lt=1, description="Smallest score reported")] = 0.5
     classes: Annotated[
-        list[Text] | None,
+        Texts | None,
         BeforeValidator(_split_list),
-        Field(min_length=1, description="Labels or numbers of the classes to report; left out: all"),
+        Field(description="Labels or numbers of the classes to report; left out: all"),
     ] = None
     video: Annotated[Path | None, Field(description="Annotated video: .mp4, .mkv or .avi")] = None
     jsonl: Annotated[Path | None, Field(description="One record per frame; - for standard output")] = None
@@ -121,4 +122,4 @@ def _explain(detail: Mapping[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{setting}: it must be given."
     expected = str(detail["msg"])
-    return f"{setting}: {expected[0].lower()}{expected[1:]}, received {str(detail['input'])[:80]!r}."
+    return f"{setting}: {expected[0].lower()}{expected[1:]}, received {repr(detail['input'])[:80]}."

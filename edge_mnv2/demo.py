@@ -1,4 +1,4 @@
-"""The demo: a real clip, or moving shapes where it cannot be fetched, to an annotated video and records."""
+"""The demo: a real clip, or the synthetic camera where it cannot be fetched, to an annotated video and records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def demo_source(mirror: Path | None) -> FrameSource:
     except FetchError as error:
         _log.warning("%s", error)
         _log.warning(
-            "no demo clip: showing the synthetic camera test:// instead, on which there is nothing to detect"
+            "no demo clip: the synthetic camera test:// takes its place, with a stop sign and a clock to find"
         )
         return open_source(_FALLBACK)
 

@@ -6,13 +6,14 @@ import importlib
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from camera import CameraError, open_source
 from edge_mnv2 import __version__
+from edge_mnv2.detector import DetectorOptions, open_detector
 from edge_mnv2.errors import EdgeMnv2Error
 from edge_mnv2.zoo.cache import cache_dir
 from edge_mnv2.zoo.catalogue import CATALOGUE
@@ -23,6 +24,7 @@ from engines.onnx_runtime import auto_threads, import_onnxruntime
 State = Literal["ok", "missing", "optional"]
 
 _MIN_PYTHON = (3, 10)
+_SYNTHETIC_OBJECTS = {"clock", "stop sign"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +51,13 @@ def examine() -> list[Finding]:
         Finding("edge-mnv2", "ok", f"{__version__} in {Path(__file__).parent}"),
         _processor(),
         _memory(),
-        _module("numpy", "pip install numpy"),
-        _module(
-            "cv2",
-            "sudo apt install libgl1 libglib2.0-0 && pip install opencv-python",
-            name="OpenCV",
-        ),
+        _module("numpy", "numpy", "pip install numpy"),
+        _module("cv2", "opencv-python", "sudo apt install libgl1 libglib2.0-0 && pip install opencv-python"),
         _onnxruntime(),
-        _module("onnx", "pip install onnx"),
-        _module("yaml", "pip install pyyaml", name="PyYAML"),
-        _module("pydantic", "pip install pydantic"),
-        _module("pycocotools", "pip install 'edge-mnv2[eval]'", state="optional"),
+        _module("onnx", "onnx", "pip install onnx"),
+        _module("yaml", "PyYAML", "pip install pyyaml"),
+        _module("pydantic", "pydantic", "pip install pydantic"),
+        _module("pycocotools", "pycocotools", "pip install 'edge-mnv2[eval]'", "optional"),
         _cache(),
         *_models(),
         _cameras(),
@@ -108,12 +106,16 @@ def _memory() -> Finding:
     return Finding("memory", "ok", detail)
 
 
-def _module(module: str, remedy: str, *, name: str | None = None, state: State = "missing") -> Finding:
+def _module(module: str, package: str, remedy: str, state: State = "missing") -> Finding:
     try:
-        version = getattr(importlib.import_module(module), "__version__", "present")
+        imported = importlib.import_module(module)
     except ImportError as error:
-        return Finding(name or module, state, str(error), remedy)
-    return Finding(name or module, "ok", str(version))
+        return Finding(package, state, str(error), remedy)
+    try:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:  # the system's own, as on JetPack
+        version = getattr(imported, "__version__", "of unknown version")
+    return Finding(package, "ok", version)
 
 
 def _onnxruntime() -> Finding:
@@ -162,27 +164,30 @@ def _cameras() -> Finding:
 
 
 def _inference() -> Finding:
-    """Run the embedded model on a blank picture: the whole path but the camera."""
+    """Run the embedded model on the synthetic camera: the whole path, with objects that it must find."""
     try:
-        elapsed_ms = _time_blank_picture(time.perf_counter)
-    except (EdgeMnv2Error, EngineError, ImportError) as error:
+        found, frame_ms = _detect_synthetic()
+    except (EdgeMnv2Error, CameraError, EngineError, ImportError) as error:
         return Finding("inference", "missing", str(error), "mend what is missing above")
-    return Finding("inference", "ok", f"{CATALOGUE[0].name}: {elapsed_ms:.1f} ms a frame")
+    detail = f"{CATALOGUE[0].name} finds {', '.join(sorted(found)) or 'nothing'}, {frame_ms:.1f} ms a frame"
+    if found != _SYNTHETIC_OBJECTS:
+        return Finding("inference", "missing", detail, "reinstall edge-mnv2 and onnxruntime")
+    return Finding("inference", "ok", detail)
 
 
-def _time_blank_picture(clock: Callable[[], float], runs: int = 10) -> float:
-    import numpy as np
-
-    from edge_mnv2.detector import DetectorOptions, open_detector
-
+def _detect_synthetic(frames: int = 10) -> tuple[set[str], float]:
+    """Return the labels found in every frame, and the median duration of one."""
     detector = open_detector(CATALOGUE[0].name, DetectorOptions())
-    blank = np.zeros((480, 640, 3), np.uint8)
-    durations_ms = []
+    source = open_source(f"test://?fps=0&frames={frames}")
+    labels, durations_ms = [], []
     try:
-        for _ in range(runs):
-            start = clock()
-            detector.detect(blank)
-            durations_ms.append((clock() - start) * 1e3)
+        source.open()
+        for _ in range(frames):
+            with source.read() as frame:
+                found, stages_ms = detector.detect(frame.image)
+            labels.append({detector.labels[class_id] for class_id in found.class_id.tolist()})
+            durations_ms.append(sum(stages_ms.values()))
     finally:
+        source.close()
         detector.close()
-    return sorted(durations_ms)[runs // 2]
+    return set.intersection(*labels), sorted(durations_ms)[frames // 2]

@@ -18,7 +18,7 @@ Rectangle = tuple[int, int, int, int]
 
 _FONT = 0  # cv2.FONT_HERSHEY_SIMPLEX, whose capitals are 21 pixels high at scale 1
 _CAPITAL_HEIGHT = 21
-_MIN_TEXT, _MAX_TEXT = 8, 44
+_MIN_TEXT, _MAX_TEXT = 8, 60
 _GOLDEN_RATIO = 0.618033988749895
 
 
@@ -96,7 +96,7 @@ def class_colour(class_id: int) -> Colour:
 
 def _style(canvas: NDArray[np.uint8]) -> _Style:
     height, width = canvas.shape[:2]
-    text = min(max(min(height, width) / 26, _MIN_TEXT), _MAX_TEXT)
+    text = min(max(min(height, width) / 30, _MIN_TEXT), _MAX_TEXT)
     return _Style(
         scale=text / _CAPITAL_HEIGHT,
         thickness=max(1, round(text / 9)),

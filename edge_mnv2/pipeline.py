@@ -35,6 +35,7 @@ from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
 from edge_mnv2.telemetry.memory import peak_memory_mib
 from edge_mnv2.telemetry.stages import Percentiles, RateMeter, StageTimes
 from edge_mnv2.threads import Worker
+from engines import EngineError
 
 # How long a stop request may go unnoticed while no frame comes.
 _POLL_S = 0.1
@@ -52,7 +53,7 @@ class RunSummary:
         elapsed_s: From the first frame's arrival to the last result.
         drops: Lost frames and results by cause.
         bad_frames: What could not be decoded, one message each.
-        failures: Why the run is not a success, one line each; empty for a good run.
+        failures: Why the run is not a success, one line each, logged when it happened; empty for a good run.
         detections: How many boxes of each label.
         stages: Percentiles by stage.
         peak_memory_mib: Largest resident size of the process.
@@ -169,9 +170,10 @@ class _Loop:
                 if summary.frames == control.max_frames:
                     break
                 if self._outlets and not any(outlet.is_alive for outlet in self._outlets):
-                    _log.error("no output is left: stopping")
+                    _log.info("no output is left: stopping")
                     break
-        except CameraError as error:
+        except (CameraError, EngineError) as error:
+            _log.error("%s", error)
             summary.failures.append(str(error))
         finally:
             frames.close()
@@ -187,8 +189,9 @@ class _Loop:
             summary.drops[outlet.name] = outlet.dropped
         summary.stages = self._times.percentiles()
         summary.peak_memory_mib = peak_memory_mib()
-        if not summary.frames and not summary.failures and not summary.interrupted:
-            summary.failures.extend(summary.bad_frames or [f"{self._info.name} gave no frame."])
+        if not (summary.frames or summary.bad_frames or summary.failures or summary.interrupted):
+            summary.failures.append(f"{self._info.name} gave no frame.")
+            _log.error("%s", summary.failures[-1])
         return summary
 
     def _all_frames(self) -> Generator[Frame, None, None]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
+import threading
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from edge_mnv2 import __version__
@@ -28,6 +27,12 @@ app.command("batch")(batch_command.batch)
 app.add_typer(models_commands.app, name="models")
 app.command("eval")(check_commands.evaluate)
 app.command("doctor")(check_commands.doctor)
+
+# Typer brings click along inside itself since 0.20 and beside itself before; this class is the same in both.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+
+# Typer answers KeyboardInterrupt with the shell's code for it; ours are 0, 1 and 2.
+_INTERRUPTED = 130
 
 _log = logging.getLogger("edge_mnv2")
 
@@ -50,50 +55,57 @@ def _global_options(
         logging.getLogger().setLevel(logging.DEBUG)
 
 
-def run_app(arguments: Sequence[str]) -> int:
+def run_app(arguments: Sequence[str], stop: threading.Event) -> int:
     """Run the command line.
 
     Args:
         arguments: Without the program's name.
+        stop: Set by whoever wants the command to end; it finishes what it has in hand.
 
     Returns:
         0 done; 1 it failed while running; 2 the request was wrong.
+    """
+    logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler()], force=True)
+    try:
+        code = app(args=list(arguments), prog_name="edge-mnv2", standalone_mode=False, obj=stop)
+    except _USAGE_ERROR as error:
+        _report_usage(error)
+        return 2
+    except typer.Abort:
+        code = _INTERRUPTED
+    except Exception as error:
+        code = _exit_code_for(error)
+        if code is None:
+            raise
+        print_error(str(error))
+        _log.debug("the error was raised here", exc_info=error)
+    if code == _INTERRUPTED:
+        print_error("interrupted.")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _report_usage(error: Any) -> None:  # noqa: ANN401 - click's UsageError, see _USAGE_ERROR
+    """Print what is wrong with the words of the command line, or the help where none were given."""
+    if error.ctx is not None and type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    command = error.ctx.command_path if error.ctx else "edge-mnv2"
+    print_error(f"{error.format_message()} See {command} --help")
+
+
+def _exit_code_for(error: Exception) -> int | None:
+    """Return the exit code of an error that has a message for the user, None for a bug.
+
+    The exception trees are imported here, so that a command that succeeds, `--help` above all, need not.
     """
     from camera.errors import CameraError, SourceNotFoundError, UnsupportedSourceError
     from edge_mnv2.errors import EdgeMnv2Error, RequestError
     from engines.errors import BackendUnavailableError, EngineError
 
-    logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler()], force=True)
-    # Until a command watches for it itself, a stop request ends the program like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        code = app(args=list(arguments), prog_name="edge-mnv2", standalone_mode=False)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "edge-mnv2"
-        print_error(f"{error.format_message()} See {command} --help")
+    if isinstance(
+        error, (RequestError, SourceNotFoundError, UnsupportedSourceError, BackendUnavailableError)
+    ):
         return 2
-    except click.Abort:
-        print_error("interrupted.")
-        return 1
-    except (
-        RequestError,
-        SourceNotFoundError,
-        UnsupportedSourceError,
-        BackendUnavailableError,
-    ) as error:
-        _report(error)
-        return 2
-    except (EdgeMnv2Error, CameraError, EngineError) as error:
-        _report(error)
-        return 1
-    except OSError as error:
-        # What no module foresaw: a full disk, a vanished folder. A traceback would help nobody.
-        _report(error)
-        return 1
-    return code if isinstance(code, int) else 0
-
-
-def _report(error: BaseException) -> None:
-    print_error(str(error))
-    if logging.getLogger().isEnabledFor(logging.DEBUG):
-        _log.debug("the error was raised here", exc_info=error)
+    # An OSError that no module foresaw is still the device's: a full disk, a vanished folder.
+    return 1 if isinstance(error, (EdgeMnv2Error, CameraError, EngineError, OSError)) else None

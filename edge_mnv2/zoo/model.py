@@ -106,7 +106,7 @@ def make_network(
     known = model.labels or {number: str(number) for number in range(1, model.spec.classes)}
     class_ids = sorted(known) if classes is None else [_class_id(known, name) for name in classes]
     maps = _shape_of(model.spec).feature_maps
-    return SsdLite(maps, model.spec.size, class_ids, score_threshold)
+    return SsdLite(maps, model.spec, class_ids, score_threshold)
 
 
 def build_graph(model: Model, precision: str = "fp32") -> bytes:
@@ -186,7 +186,7 @@ def paper_rows(spec: SsdLiteSpec) -> list[PaperRow]:
         PaperRow(_describe(spec), parameters, multiply_adds, SSDLITE_PAPER),
         PaperRow(_describe(large), *count(large), SSDLITE_PAPER),
         PaperRow(
-            "MobileNetV2 1.0, 224x224, 1000 classes",
+            "MobileNetV2 1.00, 224x224, 1000 classes",
             classifier.parameters,
             classifier.multiply_adds,
             CLASSIFIER_PAPER,
@@ -195,7 +195,7 @@ def paper_rows(spec: SsdLiteSpec) -> list[PaperRow]:
 
 
 def _describe(spec: SsdLiteSpec) -> str:
-    return f"SSDLite {spec.width_multiplier:g}, {spec.size[1]}x{spec.size[0]}, {spec.classes - 1} classes"
+    return f"SSDLite {spec.width_multiplier:.2f}, {spec.size[1]}x{spec.size[0]}, {spec.classes - 1} classes"
 
 
 @cache

@@ -90,7 +90,8 @@ def load_weights(path: Path) -> WeightsFile:
         WeightsError: The file is missing, not one of ours, or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because numpy leaves a file that it cannot read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             stored = {name: archive[name] for name in archive.files}
         outer = json.loads(str(stored.pop("meta")))
         text, digest = outer["content"], outer["sha256"]
@@ -108,7 +109,7 @@ def load_weights(path: Path) -> WeightsFile:
     height, width = meta["size"]
     return WeightsFile(
         spec=SsdLiteSpec(meta["classes"], (height, width), meta["width_multiplier"]),
-        labels={int(number): label for number, label in meta["labels"].items()},
+        labels=dict(sorted((int(number), label) for number, label in meta["labels"].items())),
         arrays={
             name: array.astype(np.float32) + stored[name + _RESIDUAL]
             for name, array in stored.items()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from edge_mnv2.errors import OutputPathError, SinkError
+from edge_mnv2.results import FrameResult
+from edge_mnv2.sinks import outlet as outlet_module
+from edge_mnv2.sinks.base import SinkSpec
+from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
+from tests.samples import frame_result
+
+
+class RecordingSink:
+    """Keeps what it gets; `before` may block or raise."""
+
+    def __init__(self, before: Callable[[FrameResult], None] = lambda _: None) -> None:
+        self.before = before
+        self.results: list[FrameResult] = []
+        self.closed = 0
+        self.wrote = threading.Semaphore(0)
+
+    def write(self, result: FrameResult) -> None:
+        self.before(result)
+        self.results.append(result)
+        self.wrote.release()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def fail(_: FrameResult) -> None:
+    raise SinkError("the disk is full")
+
+
+def spec(*sinks: RecordingSink, wants_canvas: bool = False) -> SinkSpec:
+    return SinkSpec("test", lambda attempt: sinks[attempt], wants_canvas)
+
+
+def test_a_direct_outlet_gives_a_failed_sink_up_and_counts() -> None:
+    sink = RecordingSink(fail)
+    outlet = Outlet(spec(sink))
+    outlet.write(frame_result())
+    outlet.write(frame_result())
+    outlet.close()
+    assert (outlet.failures, outlet.dropped, outlet.is_alive) == (["the disk is full"], 2, False)
+    assert sink.closed == 1
+
+
+def test_a_sink_that_fails_to_close_is_a_failure_too() -> None:
+    class BadClose(RecordingSink):
+        def close(self) -> None:
+            raise SinkError("cannot be completed")
+
+    outlet = Outlet(spec(BadClose()))
+    outlet.write(frame_result())
+    outlet.close()
+    assert outlet.failures == ["cannot be completed"]
+
+
+def test_a_queued_outlet_never_waits_and_drops_the_oldest() -> None:
+    gate, started = threading.Event(), threading.Event()
+
+    def block(_: FrameResult) -> None:
+        started.set()
+        gate.wait(30)
+
+    sink = RecordingSink(block)
+    outlet = QueuedOutlet(spec(sink))
+    outlet.write(frame_result(0))
+    assert started.wait(10)
+    for seq in range(1, 41):  # returns at once although the sink is blocked
+        outlet.write(frame_result(seq))
+    gate.set()
+    outlet.close()
+    assert [result.seq for result in sink.results] == [0, *range(25, 41)]
+    assert outlet.dropped == 24
+    assert sink.closed == 1
+
+
+def test_a_queued_outlet_keeps_its_own_pixels() -> None:
+    sink = RecordingSink()
+    outlet = QueuedOutlet(spec(sink, wants_canvas=True))
+    result = frame_result(5)
+    assert result.canvas is not None
+    outlet.write(result)
+    result.canvas[:] = 0
+    outlet.close()
+    kept = sink.results[0].canvas
+    assert kept is not None
+    assert (kept == 5).all()
+
+
+def test_a_failed_queued_sink_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet_module, "_FIRST_RETRY_S", 0.001)
+    broken, good = RecordingSink(fail), RecordingSink()
+    attempts: list[int] = []
+
+    def open_sink(attempt: int) -> RecordingSink:
+        attempts.append(attempt)
+        if attempt == 1:
+            raise OutputPathError("the folder is still gone")
+        return good if attempt else broken
+
+    outlet = QueuedOutlet(SinkSpec("test", open_sink, wants_canvas=False))
+    outlet.write(frame_result(0))
+    while not good.results:
+        outlet.write(frame_result(1))
+        good.wrote.acquire(timeout=0.05)
+    outlet.close()
+    assert attempts == [0, 1, 2]
+    assert outlet.failures == ["the disk is full"]
+    assert (broken.closed, good.closed) == (1, 1)
+
+
+def write_for_ever(outlet: QueuedOutlet) -> None:
+    while True:
+        outlet.write(frame_result())
+
+
+def test_an_unforeseen_error_of_a_queued_sink_reaches_the_loop() -> None:
+    def crash(_: FrameResult) -> None:
+        raise ZeroDivisionError("a bug")
+
+    outlet = QueuedOutlet(spec(RecordingSink(crash)))
+    outlet.write(frame_result())
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        write_for_ever(outlet)
+    assert not outlet.is_alive
+
+
+def test_a_blocked_sink_does_not_block_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet_module, "_DRAIN_TIMEOUT_S", 0.01)
+    gate = threading.Event()
+    outlet = QueuedOutlet(spec(RecordingSink(lambda _: gate.wait(30) and None)))
+    outlet.write(frame_result())
+    outlet.close()
+    assert "still blocked" in outlet.failures[0]
+    gate.set()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import csv
+import json
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_mnv2.batch import coco_image_ids, run_batch
+from edge_mnv2.errors import RequestError
+from edge_mnv2.pipeline import RunControl
+from tests.samples import fake_detector
+
+CONTROL = RunControl(threading.Event())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("000000000042.jpg", "000000000007.jpg"):
+        cv2.imwrite(str(photos / name), np.zeros((30, 40, 3), np.uint8))
+    (photos / "000000000009.jpg").touch()
+    return photos
+
+
+def test_a_folder_with_a_bad_picture(folder: Path, tmp_path: Path) -> None:
+    summary = run_batch([str(folder)], tmp_path / "out", fake_detector(), CONTROL, annotate=True)
+    assert (summary.frames, len(summary.bad_frames), summary.ok) == (2, 1, False)
+    records = [json.loads(line) for line in (tmp_path / "out" / "detections.jsonl").read_text().splitlines()]
+    assert [Path(record["source"]).stem for record in records] == ["000000000007", "000000000042"]
+    assert sorted(path.name for path in (tmp_path / "out" / "annotated").iterdir()) == [
+        "000000000007.jpg",
+        "000000000042.jpg",
+    ]
+
+
+def test_coco_results_carry_cocos_image_and_category_ids(folder: Path, tmp_path: Path) -> None:
+    run_batch([f"{folder}/*.jpg"], tmp_path / "out", fake_detector(), CONTROL, file_format="coco")
+    rows = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [(row["image_id"], row["category_id"]) for row in rows] == [(7, 1), (42, 1)]
+
+
+def test_csv_has_a_line_for_each_detection(folder: Path, tmp_path: Path) -> None:
+    run_batch([str(folder)], tmp_path / "out", fake_detector(), CONTROL, file_format="csv")
+    with (tmp_path / "out" / "detections.csv").open(newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["person", "person"]
+
+
+def test_image_ids_are_counted_where_names_do_not_give_them() -> None:
+    assert coco_image_ids([Path("a/COCO_val_0012.jpg"), Path("3.png")]) == {
+        "a/COCO_val_0012.jpg": 12,
+        "3.png": 3,
+    }
+    assert coco_image_ids([Path("a/1.jpg"), Path("b/1.jpg")]) == {"a/1.jpg": 1, "b/1.jpg": 2}
+    assert coco_image_ids([Path("x.jpg"), Path("2.jpg")]) == {"x.jpg": 1, "2.jpg": 2}
+
+
+def test_cameras_and_videos_in_the_wrong_place_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(RequestError, match="use `edge-mnv2 run`"):
+        run_batch(["test://"], tmp_path, fake_detector(), CONTROL)
+    with pytest.raises(RequestError, match="COCO results are for pictures"):
+        run_batch([str(tmp_path / "clip.mp4")], tmp_path, fake_detector(), CONTROL, file_format="coco")
+
+
+def test_real_pictures_become_true_coco_results(pictures: Path, tmp_path: Path, command: object) -> None:
+    """What `batch` writes is what pycocotools accepts, and finds the same objects as `eval`."""
+    coco = pytest.importorskip("pycocotools.coco", reason="needs the eval extra")
+    done = command("batch", pictures, "-o", "out", "-f", "coco", "-t", "0.01")  # type: ignore[operator]
+    assert done.returncode == 0, done.stderr
+    truth = coco.COCO(str(pictures.parent / "instances.json"))
+    found = truth.loadRes(str(tmp_path / "out" / "detections.json"))
+    evaluation = pytest.importorskip("pycocotools.cocoeval").COCOeval(truth, found, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] > 0.34

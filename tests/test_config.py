@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_mnv2.config import RunConfig, read_config
+from edge_mnv2.errors import RequestError
+from tests.conftest import ROOT
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_flags_override_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "source: a.mp4\nthreshold: 0.3\nclasses: [person, 2]\n")
+    found = read_config(path, {"threshold": 0.7, "video": None, "jsonl": "-"})
+    assert (found.source, found.threshold, found.classes) == ("a.mp4", 0.7, ["person", "2"])
+    assert (found.video, found.jsonl) == (None, Path("-"))
+
+
+def test_a_number_is_a_source_and_a_list_may_be_one_string() -> None:
+    found = read_config(None, {"source": 0, "classes": "person, bicycle"})
+    assert (found.source, found.classes) == ("0", ["person", "bicycle"])
+
+
+def test_all_errors_come_at_once_each_with_its_setting(tmp_path: Path) -> None:
+    path = write(tmp_path, "treshold: 0.5\nthreshold: 2\nthreads: none\nengine: tpu\nmax_frames: 0\n")
+    with pytest.raises(RequestError) as caught:
+        read_config(path, {})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 6
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    text = str(caught.value)
+    assert "treshold: there is no such setting. Did you mean threshold?" in text
+    assert "threshold: input should be less than 1, received 2." in text
+    assert "source: it must be given." in text
+    assert "engine: input should be 'auto' or 'onnxruntime', received 'tpu'." in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("source: [", "not valid YAML"),
+        ("\tsource: x", "not valid YAML"),
+        ("source: a\nsource: b", "'source' is given twice"),
+        ("- a\n- b", "must hold `setting: value`"),
+        ("just text", "must hold `setting: value`"),
+        ("1: 2", "must hold `setting: value`"),
+        ("source: !!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("[" * 3000, "not valid YAML"),
+        ("", "source: it must be given"),
+    ],
+)
+def test_bad_files_give_a_clear_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read_config(write(tmp_path, text), {})
+    assert words in str(caught.value)
+
+
+def test_unreadable_files_give_a_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
+    (tmp_path / "huge.yaml").write_bytes(b"#" * 2_000_000)
+    for name, words in (
+        ("binary.yaml", "not valid YAML"),
+        ("huge.yaml", "larger than 1 MiB"),
+        ("missing.yaml", "cannot be read"),
+        (".", "cannot be read"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            read_config(tmp_path / name, {})
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.sampled_from([*RunConfig.model_fields, "more"]), st.integers() | st.text() | st.none())
+)
+def test_any_settings_are_accepted_or_refused_with_a_line(
+    tmp_path_factory: pytest.TempPathFactory, settings_: dict[str, object]
+) -> None:
+    path = write(tmp_path_factory.mktemp("yaml"), yaml.safe_dump(settings_))
+    try:
+        read_config(path, {})
+    except RequestError as error:
+        assert str(error).count(": ") >= 2  # noqa: PT017 - either way is right
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_ready_made_files_are_valid(path: Path) -> None:
+    read_config(path, {})
+
+
+def test_the_published_schema_is_the_models() -> None:
+    published = json.loads((ROOT / "configs" / "schema.json").read_text())
+    assert published == RunConfig.model_json_schema()

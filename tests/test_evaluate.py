@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from camera import BadFrameError
+from edge_mnv2.detector import DetectorOptions, open_detector
+from edge_mnv2.errors import RequestError
+from edge_mnv2.evaluate import SCORE_THRESHOLD, evaluate_detector
+from tests.samples import fake_detector
+
+
+def annotations(folder: Path, boxes: list[list[float]]) -> Path:
+    """Write pictures of 100x100 with one person each, and their COCO instances file."""
+    images, instances = [], []
+    for index, box in enumerate(boxes, 1):
+        cv2.imwrite(str(folder / f"{index}.png"), np.zeros((100, 100, 3), np.uint8))
+        images.append({"id": index, "file_name": f"{index}.png", "width": 100, "height": 100})
+        area = box[2] * box[3]
+        instances.append(
+            {"id": index, "image_id": index, "category_id": 1, "bbox": box, "area": area, "iscrowd": 0}
+        )
+    path = folder / "instances.json"
+    categories = [{"id": 1, "name": "person"}]
+    path.write_text(json.dumps({"images": images, "annotations": instances, "categories": categories}))
+    return path
+
+
+def test_perfect_half_and_no_detections(tmp_path: Path) -> None:
+    """The fake's first anchor is the centre tenth of the picture: 45 to 55."""
+    pytest.importorskip("pycocotools")
+    for count, (boxes, expected) in enumerate(
+        [([[45, 45, 10, 10]] * 2, 1.0), ([[45, 45, 10, 10], [0, 0, 10, 10]], 0.5), ([[0, 0, 10, 10]], 0.0)]
+    ):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        found = evaluate_detector(fake_detector(), folder, annotations(folder, boxes))
+        assert found.map == pytest.approx(expected, abs=0.01)
+        assert found.images == len(boxes)
+        assert found.ms_per_image > 0
+
+
+def test_missing_pictures_and_bad_files_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    path = annotations(tmp_path, [[1, 1, 5, 5]] * 3)
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(RequestError, match=r"1 of 3 pictures.*2\.png"):
+        evaluate_detector(fake_detector(), tmp_path, path)
+    (tmp_path / "2.png").touch()
+    with pytest.raises(BadFrameError, match=r"2\.png is empty"):
+        evaluate_detector(fake_detector(), tmp_path, path)
+    for text in ("", "{}", "[]", '{"images": []}', "\x00"):
+        path.write_text(text)
+        with pytest.raises(RequestError, match=r"instances\.json is not a COCO instances file"):
+            evaluate_detector(fake_detector(), tmp_path, path)
+    with pytest.raises(RequestError, match=r"nothing\.json is not"):
+        evaluate_detector(fake_detector(), tmp_path, tmp_path / "nothing.json")
+
+
+def test_the_embedded_model_reaches_its_accuracy_on_real_pictures(pictures: Path) -> None:
+    pytest.importorskip("pycocotools")
+    detector = open_detector("ssdlite-mnv2-coco", DetectorOptions(threshold=SCORE_THRESHOLD))
+    found = evaluate_detector(detector, pictures, pictures.parent / "instances.json")
+    assert found.images == 48
+    assert found.map == pytest.approx(0.363, abs=0.005)
+    assert found.ap50 == pytest.approx(0.567, abs=0.01)

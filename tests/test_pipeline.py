@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import threading
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from camera import BadFrameError, CameraError, EndOfStream, Frame, FrameSource, SourceInfo, open_source
+from edge_mnv2.errors import OutputPathError, SinkError
+from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.results import FrameResult
+from edge_mnv2.sinks.base import SinkSpec
+from engines import EngineError
+from tests.samples import fake_detector
+
+
+class ListSource:
+    """Plays a list of frames and errors, as a file or as a camera."""
+
+    def __init__(self, items: Sequence[Frame | CameraError], *, live: bool = False) -> None:
+        self.items = list(items)
+        self.live = live
+        self.closed = False
+
+    def open(self) -> SourceInfo:
+        return SourceInfo("list", self.live, 25.0, len(self.items), (8, 8))
+
+    def read(self) -> Frame:
+        if not self.items:
+            raise EndOfStream("no more")
+        item = self.items.pop(0)
+        if isinstance(item, CameraError):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Collector:
+    """A sink that keeps results, and the address of the canvas each came with."""
+
+    def __init__(self) -> None:
+        self.results: list[FrameResult] = []
+        self.canvases: list[int] = []
+        self.closed = False
+
+    def write(self, result: FrameResult) -> None:
+        self.results.append(result)
+        if result.canvas is not None:
+            self.canvases.append(result.canvas.ctypes.data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def frame(seq: int, released: list[int] | None = None) -> Frame:
+    log = [] if released is None else released
+    return Frame(np.zeros((8, 8, 3), np.uint8), seq, time.monotonic_ns(), "list", lambda: log.append(seq))
+
+
+def run(
+    source: FrameSource,
+    *sinks: Collector,
+    canvas: bool = False,
+    stop: threading.Event | None = None,
+    max_frames: int | None = None,
+    detector: object = None,
+) -> RunSummary:
+    specs = [SinkSpec(f"sink {index}", lambda _, sink=sink: sink, canvas) for index, sink in enumerate(sinks)]
+    control = RunControl(stop or threading.Event(), max_frames)
+    return run_pipeline(source, detector or fake_detector(), lambda _: specs, control)  # type: ignore[arg-type]
+
+
+def test_a_file_is_lossless_and_frames_are_released_in_order() -> None:
+    released: list[int] = []
+    source, sink = ListSource([frame(seq, released) for seq in range(20)]), Collector()
+    summary = run(source, sink)
+    assert [result.seq for result in sink.results] == list(range(20)) == released
+    assert (summary.frames, summary.ok, summary.interrupted) == (20, True, False)
+    assert summary.detections == {"person": 20}
+    assert summary.stages.keys() == {"read", "prepare", "infer", "decode", "sinks"}
+    assert not any(summary.drops.values())
+    assert sink.closed
+    assert source.closed
+    result = sink.results[3]
+    assert (result.width, result.height, result.origin, result.task) == (8, 8, "list", "detect")
+    assert result.age_ms >= 0
+
+
+def test_bad_frames_are_counted_and_the_rest_goes_on() -> None:
+    source = ListSource([frame(0), BadFrameError("x.jpg is empty"), frame(2)])
+    sink = Collector()
+    summary = run(source, sink)
+    assert [result.seq for result in sink.results] == [0, 2]
+    assert summary.bad_frames == ["x.jpg is empty"]
+    assert not summary.ok
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_source_that_fails_ends_the_run_with_what_came_before(live: bool) -> None:
+    sink = Collector()
+    summary = run(ListSource([frame(0), CameraError("the cable is out")], live=live), sink)
+    assert len(sink.results) == 1
+    assert summary.failures == ["the cable is out"]
+    assert sink.closed
+
+
+def test_a_source_without_frames_is_a_failure() -> None:
+    summary = run(ListSource([]))
+    assert summary.failures == ["list gave no frame."]
+
+
+def test_an_engine_that_fails_ends_the_run_and_closes_the_sinks() -> None:
+    def crash() -> None:
+        raise EngineError("out of memory")
+
+    sink = Collector()
+    summary = run(ListSource([frame(0)]), sink, detector=fake_detector(crash))
+    assert summary.failures == ["out of memory"]
+    assert sink.closed
+
+
+def test_a_crash_in_the_capture_thread_reaches_the_caller() -> None:
+    class Crashing(ListSource):
+        def read(self) -> Frame:
+            raise ZeroDivisionError("a bug")
+
+    sink = Collector()
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run(Crashing([], live=True), sink)
+    assert sink.closed
+
+
+def test_stop_finishes_the_frame_in_hand_and_closes_everything() -> None:
+    stop = threading.Event()
+    source, sink = ListSource([frame(seq) for seq in range(9)]), Collector()
+    summary = run(source, sink, stop=stop, detector=fake_detector(stop.set))
+    assert (len(sink.results), summary.frames, summary.interrupted, summary.ok) == (1, 1, True, True)
+    assert sink.closed
+    assert source.closed
+
+
+def test_stop_ends_a_live_run_that_waits_for_a_frame() -> None:
+    class Silent(ListSource):
+        def __init__(self) -> None:
+            super().__init__([], live=True)
+            self.ended = threading.Event()
+
+        def read(self) -> Frame:
+            stop.set()
+            self.ended.wait(30)
+            raise EndOfStream("closed")
+
+        def close(self) -> None:
+            self.ended.set()
+
+    stop = threading.Event()
+    summary = run(Silent(), stop=stop)
+    assert (summary.frames, summary.interrupted) == (0, True)
+
+
+def test_max_frames_ends_the_run() -> None:
+    sink = Collector()
+    assert run(ListSource([frame(seq) for seq in range(9)]), sink, max_frames=4).frames == 4
+    assert len(sink.results) == 4
+
+
+def test_live_newest_frame_wins_and_drops_are_counted() -> None:
+    """The camera is five times as fast as the engine: what reaches the sinks is always the newest."""
+    released: list[int] = []
+    all_read = threading.Event()
+
+    class Fast(ListSource):
+        def read(self) -> Frame:
+            if not self.items:
+                all_read.set()
+            return super().read()
+
+    source = Fast([frame(seq, released) for seq in range(100)], live=True)
+    # The first inference lasts until the camera has shown everything.
+    summary = run(source, sink := Collector(), detector=fake_detector(lambda: all_read.wait(30) and None))
+    seen = [result.seq for result in sink.results]
+    assert seen[-1] == 99
+    assert len(seen) <= 3
+    assert summary.drops["newer frame came"] == 100 - len(seen)
+    assert sorted(released) == list(range(100))
+
+
+def test_the_frame_itself_goes_to_the_network_and_nothing_is_copied() -> None:
+    """Headless: the network reads the camera's buffer, and no memory of a frame's size is taken."""
+    height, width = 1000, 1500
+    seen: list[int] = []
+    detector = fake_detector()
+    prepare = detector._network.prepare
+
+    def spy(image: np.ndarray, out: np.ndarray) -> object:
+        seen.append(image.ctypes.data)
+        return prepare(image, out)
+
+    detector._network.prepare = spy  # type: ignore[method-assign]
+    images = [np.zeros((height, width, 3), np.uint8) for _ in range(3)]
+    frames = [Frame(image, seq, time.monotonic_ns(), "list") for seq, image in enumerate(images)]
+    tracemalloc.start()
+    try:
+        run(ListSource(frames), Collector(), detector=detector)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == [image.ctypes.data for image in images]
+    assert peak < height * width * 3 / 4
+
+
+def test_one_canvas_serves_all_frames_and_leaves_them_untouched() -> None:
+    frames = [frame(seq) for seq in range(3)]
+    images = [item.image for item in frames]
+    sink = Collector()
+    run(ListSource(frames), sink, canvas=True)
+    assert len(set(sink.canvases)) == 1
+    assert all(not image.any() for image in images)
+
+
+def test_a_dead_sink_does_not_stop_the_others_but_the_last_one_does() -> None:
+    class Dying(Collector):
+        def __init__(self, after: int) -> None:
+            super().__init__()
+            self.after = after
+
+        def write(self, result: FrameResult) -> None:
+            if len(self.results) == self.after:
+                raise SinkError(f"full after {self.after}")
+            super().write(result)
+
+    early, late = Dying(2), Dying(5)
+    summary = run(ListSource([frame(seq) for seq in range(50)]), early, late)
+    assert (len(early.results), len(late.results), summary.frames) == (2, 5, 6)
+    assert summary.failures == ["full after 2", "full after 5"]
+    assert summary.drops["sink 0"] == 4
+
+
+def test_a_sink_that_cannot_be_opened_closes_what_was_opened() -> None:
+    source, good = ListSource([frame(0)]), Collector()
+
+    def refuse(_: int) -> Collector:
+        raise OutputPathError("read-only")
+
+    specs = [SinkSpec("good", lambda _: good, False), SinkSpec("bad", refuse, False)]
+    with pytest.raises(OutputPathError):
+        run_pipeline(source, fake_detector(), lambda _: specs, RunControl(threading.Event()))
+    assert good.closed
+    assert source.closed
+
+
+def test_the_synthetic_camera_runs_live_through_a_queue(tmp_path: Path) -> None:
+    sink = Collector()
+    summary = run(open_source("test://?size=64x48&fps=200&frames=60"), sink, canvas=True)
+    assert summary.frames == len(sink.results)
+    assert summary.frames + summary.drops["newer frame came"] == 60
+    seen = [result.seq for result in sink.results]
+    assert seen == sorted(set(seen))
