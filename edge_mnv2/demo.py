@@ -1,4 +1,4 @@
-"""The demo: a real clip, or the synthetic camera where it cannot be fetched, to an annotated video and records."""
+"""The demo: a real clip (or the synthetic camera without network) to an annotated video and records."""
 
 from __future__ import annotations
 
