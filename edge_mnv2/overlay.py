@@ -36,10 +36,11 @@ class Hud:
     latency_ms: float
     dropped: int
 
-    def __str__(self) -> str:
-        """Return the line."""
-        fps = "--" if self.fps is None else f"{self.fps:.1f}"
-        return f"{fps} FPS  {self.latency_ms:.0f} ms  dropped {self.dropped}"
+    def lines(self) -> tuple[str, str, str]:
+        """Return the line, whole and shortened: the longest that fits is drawn."""
+        fps = "-- FPS" if self.fps is None else f"{self.fps:.1f} FPS"
+        latency = f"{self.latency_ms:.0f} ms"
+        return f"{fps}  {latency}  dropped {self.dropped}", f"{fps}  {latency}", fps
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +66,27 @@ def draw_detections(canvas: NDArray[np.uint8], detections: Detections, labels: M
     style = _style(canvas)
     corners = np.rint(detections.xyxy).astype(int).tolist()
     colours = [class_colour(class_id) for class_id in detections.class_id.tolist()]
-    # Worst first, so that the best box lies on top.
+    # Worst first, so that the best box and its label lie on top.
     for (x1, y1, x2, y2), colour in reversed(list(zip(corners, colours, strict=True))):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, style.line, cv2.LINE_AA)
     taken: list[Rectangle] = []
-    for index, (box, colour) in enumerate(zip(corners, colours, strict=True)):
+    texts = []
+    for index, box in enumerate(corners):
         class_id = int(detections.class_id[index])
-        name = _drawable(labels.get(class_id, str(class_id)))
-        text = f"{name} {detections.score[index]:.2f}"
-        place = _label_place(canvas, text, style, box, taken)
-        taken.append(place)
+        texts.append(f"{_drawable(labels.get(class_id, str(class_id)))} {detections.score[index]:.2f}")
+        taken.append(_label_place(canvas, texts[-1], style, box, taken))
+    for text, place, colour in reversed(list(zip(texts, taken, colours, strict=True))):
         _text_box(canvas, text, style, place, colour)
 
 
 def draw_hud(canvas: NDArray[np.uint8], hud: Hud) -> None:
     """Draw the status line at the top left, in place."""
     style = _style(canvas)
-    width, height = _text_size(str(hud), style)
-    if width <= canvas.shape[1] and height <= canvas.shape[0]:
-        _text_box(canvas, str(hud), style, (0, 0, width, height), (32, 32, 32))
+    for line in hud.lines():
+        width, height = _text_size(line, style)
+        if width <= canvas.shape[1] and height <= canvas.shape[0]:
+            _text_box(canvas, line, style, (0, 0, width, height), (32, 32, 32))
+            return
 
 
 @lru_cache(maxsize=256)

@@ -28,7 +28,7 @@ app.add_typer(models_commands.app, name="models")
 app.command("eval")(check_commands.evaluate)
 app.command("doctor")(check_commands.doctor)
 
-# Typer brings click along inside itself since 0.20 and beside itself before; this class is the same in both.
+# Typer keeps the click inside it to itself; this is its UsageError: wrong words on the command line.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 
 # Typer answers KeyboardInterrupt with the shell's code for it; ours are 0, 1 and 2.
