@@ -79,11 +79,12 @@ def _greedy(
         overlaps &= comparable
     suppresses = np.triu(overlaps, k=1)
     kept: NDArray[np.bool_] = np.ones(len(xyxy), np.bool_)
-    while True:
+    for _ in xyxy:
         settled: NDArray[np.bool_] = ~np.any(suppresses[kept], axis=0)
         if np.array_equal(settled, kept):
-            return kept
+            break
         kept = settled
+    return kept
 
 
 def _rank_within_class(class_id: NDArray[np.int64]) -> NDArray[np.int64]:
