@@ -317,7 +317,7 @@ prepare_environment() {
         fi
         if [[ -z $why ]]; then
             # What was asked for once stays: --demo after --dev takes no tools away.
-            [[ -n $extras ]] || extras=$(stamped extras)
+            [[ $(stamped extras) != dev ]] || extras=dev
             return 0
         fi
         say "removing the environment in $venv: $why"
@@ -509,7 +509,7 @@ if [[ $mode == uninstall ]]; then
     uninstall
     exit 0
 fi
-extras=
+extras=eval
 editable=yes
 venv=${prefix:-$PWD/.venv}
 case $mode in

@@ -18,7 +18,7 @@ import numpy as np
 from camera import open_source
 from camera.pictures import read_picture
 from edge_mnv2.networks.base import INPUT_NAME, Geometry
-from edge_mnv2.overlay import draw_detections
+from edge_mnv2.overlay import draw_overlay
 from edge_mnv2.zoo.model import ensure_graph, load_model, make_network
 from engines import allocate_inputs, open_engine
 
@@ -69,7 +69,7 @@ def main() -> None:
         "prepare": median_ms(lambda: network.prepare(image, feeds[INPUT_NAME])),
         f"decode at threshold 0.5 ({len(found)} boxes)": median_ms(lambda: network.decode(outputs, geometry)),
         "decode at threshold 0.01": median_ms(lambda: low.decode(outputs, geometry)),
-        "overlay": median_ms(lambda: draw_detections(canvas, found, model.labels)),
+        "overlay": median_ms(lambda: draw_overlay(canvas, found, model.labels)),
         "import edge_mnv2, beyond Python's own start": startup_ms("-c", "import edge_mnv2") - plain,
         "edge-mnv2 --help, the whole process": startup_ms("-m", "edge_mnv2", "--help"),
     }

@@ -13,7 +13,7 @@ from camera.errors import (
     UnsupportedSourceError,
 )
 from camera.latest import LatestSlot, SlotClosedError
-from camera.uri import open_source
+from camera.uri import open_files, open_source
 
 __all__ = [
     "BadFrameError",
@@ -26,5 +26,6 @@ __all__ = [
     "SourceInfo",
     "SourceNotFoundError",
     "UnsupportedSourceError",
+    "open_files",
     "open_source",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -66,6 +67,7 @@ class SourceInfo:
         fps: Nominal frame rate, None where there is none.
         frames: How many frames will come, as far as the source knows; None if endless or unknown.
         size: (width, height) of the first frame, None where frames differ or it is not known yet.
+        paths: Files that it reads, empty for devices.
     """
 
     name: str
@@ -73,10 +75,11 @@ class SourceInfo:
     fps: float | None
     frames: int | None
     size: tuple[int, int] | None
+    paths: tuple[Path, ...] = ()
 
 
 class FrameSource(Protocol):
-    """A source of frames. One thread uses it at a time; `close` may come from another."""
+    """A source of frames. One thread uses it at a time; only `close` may come from another."""
 
     def open(self) -> SourceInfo:
         """Open the device or file.
@@ -97,5 +100,5 @@ class FrameSource(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the device or file. Calling it again does nothing."""
+        """Free the device or file, after a `read` that is under way. Calling it again does nothing."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from camera.base import Frame, FrameSource, SourceInfo
 from camera.errors import BadFrameError, CameraError, EndOfStream
@@ -22,15 +23,20 @@ class Chain:
     def open(self) -> SourceInfo:
         """Look into each source for its number of frames; each is opened again when its turn comes."""
         total: int | None = 0
+        paths: list[Path] = []
+        sizes: set[tuple[int, int] | None] = set()
         for source in self._waiting:
             try:
-                frames = source.open().frames
+                info = source.open()
             except CameraError:
-                frames = 0  # read() reports it in its turn
+                continue  # read() reports it in its turn
             finally:
                 source.close()
-            total = None if total is None or frames is None else total + frames
-        return SourceInfo("the inputs", live=False, fps=None, frames=total, size=None)
+            paths += info.paths
+            sizes.add(info.size)
+            total = None if total is None or info.frames is None else total + info.frames
+        size = sizes.pop() if len(sizes) == 1 else None
+        return SourceInfo("the inputs", False, None, total, size, tuple(paths))
 
     def read(self) -> Frame:
         """Return the next frame of the current source, or the first of the next one.

@@ -66,6 +66,14 @@ class LatestSlot(Generic[T]):
                 raise SlotClosedError from self._cause
             return item
 
+    def drop(self) -> None:
+        """Release and count the item that nobody took, if there is one."""
+        with self._changed:
+            item, self._item = self._item, None
+            self.dropped += item is not None
+        if item is not None:
+            item.release()
+
     def close(self, cause: BaseException | None = None) -> None:
         """End the stream; the last item can still be taken. Only the first call's cause counts."""
         with self._changed:

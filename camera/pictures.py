@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,9 @@ PICTURE_SUFFIXES = frozenset(
 )
 
 _JPEG_START = b"\xff\xd8"
-_JPEG_SCAN = b"\xff\xda"
-_JPEG_END = b"\xff\xd9"
+_SCAN, _END = 0xDA, 0xD9
+# Inside a scan 0xFF is followed by a zero or is a restart marker; anything else is the next segment.
+_NEXT_SEGMENT = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 
 
 def is_picture(path: Path) -> bool:
@@ -55,7 +57,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     if not data:
         raise BadFrameError(f"{path} is empty (0 bytes).")
     # libjpeg fills what is missing with grey and only mutters: a truncated picture would pass for a good one.
-    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+    if data.startswith(_JPEG_START) and is_truncated_jpeg(data):
         raise BadFrameError(f"{path} is truncated: copy it again.")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -65,6 +67,29 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     if not isinstance(image, np.ndarray):
         raise BadFrameError(f"{path} is not a picture, or is damaged.")
     return image.astype(np.uint8, copy=False)
+
+
+def is_truncated_jpeg(data: bytes) -> bool:
+    """Return whether a JPEG ends before its end marker (ITU-T T.81, annex B).
+
+    Segment after segment is walked through, so neither a thumbnail's end inside nor a film appended behind
+    counts. What is not a segment where one must be is left to the decoder to judge.
+    """
+    position = len(_JPEG_START)
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == _END:
+            return False
+        if marker == 0xFF:  # padding
+            position += 1
+            continue
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == _SCAN:
+            following = _NEXT_SEGMENT.search(data, position)
+            if following is None:
+                return True
+            position = following.end() - 2
+    return not (position + 4 <= len(data) or data[position : position + 2] == bytes((0xFF, _END)))
 
 
 class Pictures:
@@ -81,11 +106,8 @@ class Pictures:
         self._seq = 0
 
     def open(self) -> SourceInfo:
-        """Check that there is something to read; see `camera.base.FrameSource`."""
-        for path in self.paths:
-            if not path.is_file():
-                raise SourceNotFoundError(f"There is no picture {path}: check the path.")
-        return SourceInfo(self._name, live=False, fps=None, frames=len(self.paths), size=None)
+        """Do nothing: each picture is opened in its turn; see `camera.base.FrameSource`."""
+        return SourceInfo(self._name, False, None, len(self.paths), None, tuple(self.paths))
 
     def read(self) -> Frame:
         """Decode the next picture; see `camera.base.FrameSource`."""

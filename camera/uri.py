@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from camera.base import FrameSource
 from camera.errors import SourceNotFoundError, UnsupportedSourceError
@@ -18,6 +18,9 @@ from camera.v4l2 import V4l2Camera
 from camera.video_file import VideoFile
 
 SCHEMES = ("file", "test")
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+)
 _MAX_SIDE = 16384
 _MAX_FPS = 1000
 
@@ -40,7 +43,7 @@ def open_source(uri: str) -> FrameSource:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if scheme is None or scheme[1] == "file":
         try:
-            return _from_path(uri.removeprefix("file://"))
+            return _from_path(uri if scheme is None else unquote(uri.removeprefix("file://")))
         except OSError as error:
             if isinstance(error, SourceNotFoundError):
                 raise
@@ -53,6 +56,30 @@ def open_source(uri: str) -> FrameSource:
         f"This version has no source of the kind {scheme[1]}://. {hint}"
         "Give a file, a folder, a glob, /dev/videoN, or test://."
     )
+
+
+def open_files(text: str) -> list[FrameSource]:
+    """Return a source for each file that a path, folder or glob means: pictures together, videos one by one.
+
+    Raises:
+        SourceNotFoundError: There are none.
+        UnsupportedSourceError: It is no file but a camera.
+    """
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves an unknown ~user as it is
+    if path.is_dir():
+        files = sorted(path.iterdir())
+    elif not path.exists() and glob.has_magic(text):
+        files = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    else:
+        source = open_source(text)
+        if not isinstance(source, (Pictures, VideoFile)):
+            raise UnsupportedSourceError(f"{text} is a camera, where files are expected.")
+        return [source]
+    pictures = [file for file in files if is_picture(file) and file.is_file()]
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()]
+    if not pictures and not videos:
+        raise SourceNotFoundError(f"{text} holds no pictures and no videos: check the path.")
+    return [*([Pictures(pictures, text)] if pictures else []), *map(VideoFile, videos)]
 
 
 def _from_path(text: str) -> FrameSource:
@@ -73,7 +100,10 @@ def _from_path(text: str) -> FrameSource:
 
 
 def _synthetic_options(uri: str) -> SyntheticOptions:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise UnsupportedSourceError(f"{uri} is not a valid URI: {error}.") from error
     options = SyntheticOptions()
     if parts.netloc or parts.path not in ("", "/"):
         raise UnsupportedSourceError(
@@ -86,7 +116,7 @@ def _synthetic_options(uri: str) -> SyntheticOptions:
             options = replace(options, width=int(size[1]), height=int(size[2]))
         elif key == "fps" and number and float(value) <= _MAX_FPS:
             options = replace(options, fps=float(value))
-        elif key == "frames" and value.isdecimal():
+        elif key == "frames" and re.fullmatch(r"\d{1,9}", value):
             options = replace(options, frames=int(value))
         else:
             raise UnsupportedSourceError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # A driver timestamp older than this, or from the future, is from another clock.
 _PLAUSIBLE_AGE_NS = 10_000_000_000
+_CLOSE_TIMEOUT_S = 5.0
 
 
 class V4l2Camera:
@@ -30,6 +32,8 @@ class V4l2Camera:
         self._device = device
         self._capture: cv2.VideoCapture | None = None
         self._seq = 0
+        # Releasing a capture in which another thread reads would free memory that is still written to.
+        self._in_use = threading.Lock()
 
     def open(self) -> SourceInfo:
         """Open the device; see `camera.base.FrameSource`."""
@@ -66,19 +70,23 @@ class V4l2Camera:
 
         if self._capture is None:
             raise CameraError(f"{self._device} is not open.")
-        ok, image = self._capture.read()
+        with self._in_use:
+            ok, image = self._capture.read()
+            now_ns = time.monotonic_ns()
+            # OpenCV reports the driver's timestamp here; drivers take it from the monotonic clock.
+            driver_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         if not ok:
             raise CameraError(f"{self._device} gives no more frames: check its cable and power.")
-        now_ns = time.monotonic_ns()
-        # OpenCV reports the driver's timestamp of the buffer here; drivers take it from the monotonic clock.
-        driver_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         captured_ns = driver_ns if 0 <= now_ns - driver_ns < _PLAUSIBLE_AGE_NS else now_ns
         frame = Frame(image.astype(np.uint8, copy=False), self._seq, captured_ns, str(self._device))
         self._seq += 1
         return frame
 
     def close(self) -> None:
-        """Close the device."""
-        if self._capture is not None:
+        """Close the device; a driver that hangs in a read keeps it."""
+        if self._capture is None or not self._in_use.acquire(timeout=_CLOSE_TIMEOUT_S):
+            return
+        try:
             self._capture.release()
-            self._capture = None
+        finally:
+            self._in_use.release()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge_mnv2.detector import Detector, DetectorOptions, open_detector
     from edge_mnv2.errors import EdgeMnv2Error, RequestError, RunError
-    from edge_mnv2.overlay import draw_detections
+    from edge_mnv2.overlay import draw_overlay
     from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
     from edge_mnv2.results import Detections, FrameResult
 
@@ -27,7 +27,7 @@ __all__ = [
     "RunControl",
     "RunError",
     "RunSummary",
-    "draw_detections",
+    "draw_overlay",
     "open_detector",
     "run_pipeline",
 ]
@@ -42,7 +42,7 @@ _MODULES = {
     "RunControl": "pipeline",
     "RunError": "errors",
     "RunSummary": "pipeline",
-    "draw_detections": "overlay",
+    "draw_overlay": "overlay",
     "open_detector": "detector",
     "run_pipeline": "pipeline",
 }

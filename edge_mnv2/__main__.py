@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
+
+from edge_mnv2.stop import StopRequest
 
 
 def main() -> int:
     """Run the command line; return its exit code: 0 done, 1 failed while running, 2 wrong request."""
-    stop = _stop_on_signals()
+    _open_missing_streams()
+    stop = StopRequest()
+    stop.catch_signals()
     try:
         _prefer_own_packages()
         # OpenCV and FFmpeg mutter about every damaged file; our own message says it in one line.
@@ -26,23 +27,15 @@ def main() -> int:
         return 1
 
 
-def _stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set; a second signal interrupts at once.
-
-    From the first line on, and without an exception: raised inside the import of a vendor library, it would
-    be swallowed or reported as that library's failure. Commands look at the event between two frames; nobody
-    may wait for it in the main thread, where the handler runs.
-    """
-    stop = threading.Event()
-
-    def request_stop(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.default_int_handler(number, frame)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, request_stop)
-    return stop
+def _open_missing_streams() -> None:
+    """Give a process that was started with closed streams, as some daemons are, the null device instead."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is the missing one: those below it are open by now.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _prefer_own_packages() -> None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from camera import SourceInfo, open_source
+from camera import SourceInfo, open_files
 from camera.chain import Chain
 from camera.pictures import Pictures
 from camera.video_file import VideoFile
 from edge_mnv2.detector import Detector
-from edge_mnv2.errors import RequestError
+from edge_mnv2.errors import OutputPathError, RequestError
+from edge_mnv2.files import write_atomically
 from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.coco import CocoResultsSink
 from edge_mnv2.sinks.csv_table import CsvSink
 from edge_mnv2.sinks.jsonl import JsonLinesSink
-from edge_mnv2.sinks.pictures import PicturesSink
+from edge_mnv2.sinks.specs import pictures_spec
 
 Format = Literal["coco", "csv", "jsonl"]
-FORMATS: tuple[Format, ...] = ("jsonl", "coco", "csv")
 
 
 def run_batch(
@@ -43,36 +44,23 @@ def run_batch(
         annotate: Whether to write annotated pictures.
 
     Raises:
-        RequestError: An input is not a file, or is a video where COCO results are wanted.
-        CameraError: An input does not exist.
+        RequestError: An input is a video where COCO results are wanted.
+        CameraError: An input does not exist, or is a camera.
         OutputPathError: The folder cannot be written.
     """
-    sources = [_file_source(text) for text in inputs]
+    sources = [source for text in inputs for source in open_files(text)]
     pictures = [path for source in sources if isinstance(source, Pictures) for path in source.paths]
     has_videos = any(isinstance(source, VideoFile) for source in sources)
     if file_format == "coco" and has_videos:
         raise RequestError("COCO results are for pictures: choose --format jsonl or csv for videos.")
     specs = [_results_spec(file_format, output, pictures)]
     if annotate:
-        specs.append(
-            SinkSpec(
-                f"pictures {output / 'annotated'}",
-                lambda _: PicturesSink(output / "annotated", numbered=has_videos),
-                wants_canvas=True,
-            )
-        )
+        specs.append(pictures_spec(output / "annotated", numbered=has_videos))
 
     def sinks_for(_: SourceInfo) -> list[SinkSpec]:
         return specs
 
     return run_pipeline(Chain(sources), detector, sinks_for, control)
-
-
-def _file_source(text: str) -> Pictures | VideoFile:
-    source = open_source(text)
-    if not isinstance(source, (Pictures, VideoFile)):
-        raise RequestError(f"{text} is a camera: a batch takes files and folders; use `edge-mnv2 run`.")
-    return source
 
 
 def _results_spec(file_format: Format, output: Path, pictures: Sequence[Path]) -> SinkSpec:
@@ -81,9 +69,22 @@ def _results_spec(file_format: Format, output: Path, pictures: Sequence[Path]) -
     openers: dict[Format, Callable[[int], JsonLinesSink | CsvSink | CocoResultsSink]] = {
         "jsonl": lambda attempt: JsonLinesSink(path, attempt),
         "csv": lambda attempt: CsvSink(path, attempt),
-        "coco": lambda _: CocoResultsSink(path, coco_image_ids(pictures)),
+        "coco": lambda _: _open_coco(path, pictures),
     }
-    return SinkSpec(f"{file_format} {path}", openers[file_format], wants_canvas=False)
+    return SinkSpec(f"{file_format} {path}", openers[file_format], wants_canvas=False, path=path)
+
+
+def _open_coco(path: Path, pictures: Sequence[Path]) -> CocoResultsSink:
+    """Open COCO results, and write beside them which picture has which id."""
+    image_ids = coco_image_ids(pictures)
+    images = [{"id": image_id, "file_name": name} for name, image_id in image_ids.items()]
+    sink = CocoResultsSink(path, image_ids)
+    try:
+        write_atomically(path.with_name("images.json"), json.dumps(images, indent=1).encode())
+    except OSError as error:
+        sink.close()
+        raise OutputPathError(f"{path.parent} cannot be written: {error.strerror}.") from error
+    return sink
 
 
 def coco_image_ids(pictures: Sequence[Path]) -> dict[str, int]:

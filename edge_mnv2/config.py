@@ -7,11 +7,12 @@ working directory.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from edge_mnv2.errors import RequestError
 
@@ -22,12 +23,19 @@ def _split_list(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def _expand_user(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path cannot hold a null character")
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - leaves an unknown ~user as it is
+
+
 def _number_as_text(value: object) -> object:
     # `source: 0` and `classes: [1]` are numbers in YAML.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_number_as_text)]
+FilePath = Annotated[Path, AfterValidator(_expand_user)]
 Texts = Annotated[list[Text], Field(min_length=1)]
 
 
@@ -56,9 +64,9 @@ class RunConfig(BaseModel):
         BeforeValidator(_split_list),
         Field(description="Labels or numbers of the classes to report; left out: all"),
     ] = None
-    video: Annotated[Path | None, Field(description="Annotated video: .mp4, .mkv or .avi")] = None
-    jsonl: Annotated[Path | None, Field(description="One record per frame; - for standard output")] = None
-    pictures: Annotated[Path | None, Field(description="Folder for annotated pictures")] = None
+    video: Annotated[FilePath | None, Field(description="Annotated video: .mp4 or .avi")] = None
+    jsonl: Annotated[FilePath | None, Field(description="One record per frame; - for standard output")] = None
+    pictures: Annotated[FilePath | None, Field(description="Folder for annotated pictures")] = None
     max_frames: Annotated[int | None, Field(ge=1, description="Stop after so many frames")] = None
 
 
@@ -97,12 +105,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             return super().construct_mapping(node, deep)
 
     try:
+        if path.exists() and not path.is_file():
+            raise RequestError(f"The configuration {path} cannot be read: it is not a file.")
         if path.stat().st_size > _MAX_BYTES:
             raise RequestError(f"{path} is larger than 1 MiB: it is not a configuration.")
         settings = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except RequestError:
+        raise
     except OSError as error:
         raise RequestError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 2020-13-45
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RequestError(f"{path} is not valid YAML: {reason}.") from error
     if settings is None:

@@ -10,8 +10,7 @@ from edge_mnv2.detector import Detector
 from edge_mnv2.errors import FetchError
 from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
 from edge_mnv2.sinks.base import SinkSpec
-from edge_mnv2.sinks.jsonl import JsonLinesSink
-from edge_mnv2.sinks.video import VideoSink
+from edge_mnv2.sinks.specs import jsonl_spec, video_spec
 from edge_mnv2.zoo.fetch import fetch_demo_clip
 
 _FALLBACK = "test://?size=640x480&fps=0&frames=150"
@@ -47,18 +46,9 @@ def run_demo(source: FrameSource, output: Path, detector: Detector, control: Run
     """
 
     def sinks_for(info: SourceInfo) -> list[SinkSpec]:
-        video, records = output / "demo.mp4", output / "demo.jsonl"
         return [
-            SinkSpec(
-                f"video {video}",
-                lambda attempt: VideoSink(video, info.fps, by_time=info.live, attempt=attempt),
-                wants_canvas=True,
-            ),
-            SinkSpec(
-                f"jsonl {records}",
-                lambda attempt: JsonLinesSink(records, attempt),
-                wants_canvas=False,
-            ),
+            video_spec(output / "demo.mp4", info.fps, is_live=info.live),
+            jsonl_spec(output / "demo.jsonl"),
         ]
 
     return run_pipeline(source, detector, sinks_for, control)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_mnv2.errors import RunError
 from edge_mnv2.networks.base import INPUT_NAME, Network
 from edge_mnv2.results import Detections
-from edge_mnv2.zoo.model import Model, ensure_graph, load_model, make_network
+from edge_mnv2.zoo.model import Model, graph_file, load_model, make_network
 from engines import Engine, ModelFileError, allocate_inputs, open_engine
 
 _log = logging.getLogger(__name__)
@@ -107,13 +107,13 @@ def open_detector(model_name: str, options: DetectorOptions) -> Detector:
 
 
 def _open_engine(model: Model, options: DetectorOptions) -> Engine:
-    path = ensure_graph(model, options.precision)
     try:
-        return open_engine(path, options.engine, options.threads)
+        with graph_file(model, options.precision) as path:
+            return open_engine(path, options.engine, options.threads)
     except ModelFileError as error:
         _log.warning("building the graph again: %s", error)
-        path = ensure_graph(model, options.precision, rebuild=True)
     try:
-        return open_engine(path, options.engine, options.threads)
+        with graph_file(model, options.precision, rebuild=True) as path:
+            return open_engine(path, options.engine, options.threads)
     except ModelFileError as error:
         raise RunError(f"The graph of {model.name} was built anew and still fails: {error}") from error

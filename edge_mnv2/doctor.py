@@ -1,4 +1,8 @@
-"""What this device has, what is missing, and the command that mends it."""
+"""What this device has, what is missing, and the command that mends it.
+
+Everything but the standard library is imported where it is looked at: what is missing must not keep the
+doctor from saying so.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from camera import CameraError, open_source
 from edge_mnv2 import __version__
-from edge_mnv2.detector import DetectorOptions, open_detector
 from edge_mnv2.errors import EdgeMnv2Error
-from edge_mnv2.zoo.cache import cache_dir
-from edge_mnv2.zoo.catalogue import CATALOGUE
-from edge_mnv2.zoo.model import weights_path
-from engines import EngineError
-from engines.onnx_runtime import auto_threads, import_onnxruntime
 
 State = Literal["ok", "missing", "optional"]
 
 _MIN_PYTHON = (3, 10)
+_NEEDED_MIB = 256
+_MODEL = "ssdlite-mnv2-coco"
 _SYNTHETIC_OBJECTS = {"clock", "stop sign"}
+_PIP_INSTALL = f"{sys.executable} -m pip install"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,15 @@ def examine() -> list[Finding]:
         Finding("edge-mnv2", "ok", f"{__version__} in {Path(__file__).parent}"),
         _processor(),
         _memory(),
-        _module("numpy", "numpy", "pip install numpy"),
-        _module("cv2", "opencv-python", "sudo apt install libgl1 libglib2.0-0 && pip install opencv-python"),
+        _module("numpy", "numpy", f"{_PIP_INSTALL} numpy"),
+        _module(
+            "cv2", "opencv-python", f"sudo apt install libgl1 libglib2.0-0 && {_PIP_INSTALL} opencv-python"
+        ),
         _onnxruntime(),
-        _module("onnx", "onnx", "pip install onnx"),
-        _module("yaml", "PyYAML", "pip install pyyaml"),
-        _module("pydantic", "pydantic", "pip install pydantic"),
-        _module("pycocotools", "pycocotools", "pip install 'edge-mnv2[eval]'", "optional"),
+        _module("onnx", "onnx", f"{_PIP_INSTALL} onnx"),
+        _module("yaml", "PyYAML", f"{_PIP_INSTALL} pyyaml"),
+        _module("pydantic", "pydantic", f"{_PIP_INSTALL} pydantic"),
+        _module("pycocotools", "pycocotools", f"{_PIP_INSTALL} pycocotools", "optional"),
         _cache(),
         *_models(),
         _cameras(),
@@ -78,13 +80,9 @@ def _processor() -> Finding:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    cores = len(os.sched_getaffinity(0))
-    board = _board()
-    described = ", ".join(part for part in (names[-1] if names else "", board) if part) or "unknown"
+    described = ", ".join(part for part in (names[-1] if names else "", _board()) if part) or "unknown"
     return Finding(
-        "processor",
-        "ok",
-        f"{described}; {platform.machine()}, {cores} cores, {auto_threads()} used by default",
+        "processor", "ok", f"{described}; {platform.machine()}, {len(os.sched_getaffinity(0))} cores"
     )
 
 
@@ -96,13 +94,15 @@ def _board() -> str:
 
 
 def _memory() -> Finding:
-    import psutil
-
+    try:
+        import psutil
+    except ImportError as error:
+        return Finding("memory", "missing", str(error), f"{_PIP_INSTALL} psutil")
     memory = psutil.virtual_memory()
     free_mib = memory.available // 2**20
     detail = f"{memory.total // 2**20} MiB, {free_mib} MiB available"
-    if free_mib < 256:
-        return Finding("memory", "missing", detail, "stop other programs: 256 MiB are needed")
+    if free_mib < _NEEDED_MIB:
+        return Finding("memory", "optional", detail, f"stop other programs: {_NEEDED_MIB} MiB are needed")
     return Finding("memory", "ok", detail)
 
 
@@ -120,32 +120,52 @@ def _module(module: str, package: str, remedy: str, state: State = "missing") ->
 
 def _onnxruntime() -> Finding:
     try:
+        from engines.errors import BackendUnavailableError
+        from engines.onnx_runtime import auto_threads, import_onnxruntime
+    except ImportError as error:
+        return Finding("ONNX Runtime", "missing", str(error), "mend what is missing above")
+    try:
         ort = import_onnxruntime()
-    except EngineError as error:
-        return Finding("ONNX Runtime", "missing", str(error), "pip install onnxruntime")
-    return Finding("ONNX Runtime", "ok", f"{ort.__version__}, {', '.join(ort.get_available_providers())}")
+    except BackendUnavailableError as error:
+        return Finding("ONNX Runtime", "missing", str(error), f"{_PIP_INSTALL} onnxruntime")
+    providers = ", ".join(ort.get_available_providers())
+    return Finding(
+        "ONNX Runtime", "ok", f"{ort.__version__}, {providers}, {auto_threads()} threads by default"
+    )
 
 
 def _cache() -> Finding:
+    from edge_mnv2.zoo.cache import cache_dir
+
     folder = cache_dir()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    chain = (folder, *folder.parents)
+    existing = next(path for path in chain if os.path.exists(path))  # noqa: PTH110 - never raises
     if not os.access(existing, os.W_OK):
-        return Finding(
-            "cache",
-            "optional",
-            f"{folder} cannot be written: graphs are built at every start",
-            f"sudo chown $USER {existing}",
-        )
+        detail = f"{folder} cannot be written: graphs are built at every start"
+        return Finding("cache", "optional", detail, f"sudo chown $USER {existing}")
     return Finding("cache", "ok", str(folder))
 
 
 def _models() -> list[Finding]:
-    return [
-        Finding(card.name, "ok", "embedded" if card.embedded else "cached")
-        if weights_path(card)
-        else Finding(card.name, "optional", "not fetched", f"edge-mnv2 models fetch {card.name}")
-        for card in CATALOGUE
-    ]
+    try:
+        from edge_mnv2.zoo.catalogue import CATALOGUE
+        from edge_mnv2.zoo.model import load_model, weights_path
+    except ImportError as error:
+        return [Finding("models", "missing", str(error), "mend what is missing above")]
+    findings = []
+    for card in CATALOGUE:
+        if weights_path(card) is None:
+            remedy = f"edge-mnv2 models fetch {card.name}"
+            findings.append(Finding(card.name, "optional", "not fetched", remedy))
+            continue
+        try:
+            load_model(card.name)
+        except EdgeMnv2Error as error:
+            remedy = "reinstall edge-mnv2" if card.embedded else f"edge-mnv2 models fetch {card.name}"
+            findings.append(Finding(card.name, "missing", str(error), remedy))
+        else:
+            findings.append(Finding(card.name, "ok", "embedded" if card.embedded else "cached"))
+    return findings
 
 
 def _cameras() -> Finding:
@@ -166,10 +186,15 @@ def _cameras() -> Finding:
 def _inference() -> Finding:
     """Run the embedded model on the synthetic camera: the whole path, with objects that it must find."""
     try:
+        from camera.errors import CameraError
+        from engines.errors import EngineError
+    except ImportError as error:
+        return Finding("inference", "missing", str(error), "mend what is missing above")
+    try:
         found, frame_ms = _detect_synthetic()
     except (EdgeMnv2Error, CameraError, EngineError, ImportError) as error:
         return Finding("inference", "missing", str(error), "mend what is missing above")
-    detail = f"{CATALOGUE[0].name} finds {', '.join(sorted(found)) or 'nothing'}, {frame_ms:.1f} ms a frame"
+    detail = f"{_MODEL} finds {', '.join(sorted(found)) or 'nothing'}, {frame_ms:.1f} ms a frame"
     if found != _SYNTHETIC_OBJECTS:
         return Finding("inference", "missing", detail, "reinstall edge-mnv2 and onnxruntime")
     return Finding("inference", "ok", detail)
@@ -177,7 +202,10 @@ def _inference() -> Finding:
 
 def _detect_synthetic(frames: int = 10) -> tuple[set[str], float]:
     """Return the labels found in every frame, and the median duration of one."""
-    detector = open_detector(CATALOGUE[0].name, DetectorOptions())
+    from camera import open_source
+    from edge_mnv2.detector import DetectorOptions, open_detector
+
+    detector = open_detector(_MODEL, DetectorOptions())
     source = open_source(f"test://?fps=0&frames={frames}")
     labels, durations_ms = [], []
     try:

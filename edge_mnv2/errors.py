@@ -7,7 +7,9 @@ EdgeMnv2Error
  +- RunError          (also RuntimeError) it failed while running: exit code 1
      +- WeightsError
      +- FetchError
+     +- CacheError
      +- SinkError
+         +- SinkGoneError
 """
 
 
@@ -39,5 +41,13 @@ class FetchError(RunError):
     """A package could not be fetched, or is not the one that was expected."""
 
 
+class CacheError(RunError):
+    """The cache cannot be written."""
+
+
 class SinkError(RunError):
     """An output failed: the disk is full, the encoder gave up, the directory is gone."""
+
+
+class SinkGoneError(SinkError):
+    """Nobody is left to read what an output writes: opening it again would not help."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from edge_mnv2.errors import RequestError
 
 # COCO's metric wants the tail of the precision-recall curve too; below this score it does not change.
 SCORE_THRESHOLD = 0.01
+
+# What pycocotools and our own check raise over a file that is something else.
+_NOT_COCO = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +95,32 @@ def _load_annotations(path: Path) -> Any:  # noqa: ANN401 - pycocotools has no t
     try:
         from pycocotools.coco import COCO
     except ImportError as error:
-        raise RequestError("Evaluation needs pycocotools: pip install 'edge-mnv2[eval]'") from error
+        command = f"{sys.executable} -m pip install pycocotools"
+        raise RequestError(f"Evaluation needs pycocotools: {command}") from error
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO(str(path))
-        if not truth.cats or not hasattr(truth, "anns"):
-            raise KeyError("categories")
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        _check_annotations(truth.dataset)
+    except _NOT_COCO as error:
         raise RequestError(f"{path} is not a COCO instances file: {error!r}.") from error
     return truth
+
+
+def _check_annotations(dataset: dict[str, Any]) -> None:
+    """Make sure that everything the metric reads is there.
+
+    Raises:
+        KeyError: A key is missing.
+        ValueError: There are no objects, or a value has the wrong type.
+    """
+    if not dataset["annotations"] or not dataset["categories"]:
+        raise ValueError("it holds no objects")
+    for image in dataset["images"]:
+        if not isinstance(image["file_name"], str) or not isinstance(image["id"], int):
+            raise ValueError(f"the image {image} needs an id and a file_name")
+    for annotation in dataset["annotations"]:
+        for key in ("image_id", "category_id", "bbox", "area", "iscrowd"):
+            annotation[key]
 
 
 def _coco_metrics(truth: Any, rows: list[dict[str, Any]]) -> tuple[float, float, float]:  # noqa: ANN401 - pycocotools has no types

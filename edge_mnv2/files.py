@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file beside its destination, then move it there.
 
+    A symbolic link is followed. What is no regular file (a pipe, a device) is written to, never replaced.
+
     Raises:
         OSError: As from the file system; nothing is left behind.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-        partial = Path(file.name)
-        try:
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
             file.write(content)
-            file.flush()
-            partial.chmod(0o644)
-            os.replace(partial, path)  # noqa: PTH105 - the atomic call, by its own name
-        finally:
-            partial.unlink(missing_ok=True)
+        os.replace(partial, path)  # noqa: PTH105 - the atomic call, by its own name
+    finally:
+        partial.unlink(missing_ok=True)

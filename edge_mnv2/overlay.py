@@ -53,40 +53,37 @@ class _Style:
     padding: int
 
 
-def draw_detections(canvas: NDArray[np.uint8], detections: Detections, labels: Mapping[int, str]) -> None:
-    """Draw boxes with labels onto a picture, in place.
+def draw_overlay(
+    canvas: NDArray[np.uint8], detections: Detections, labels: Mapping[int, str], hud: Hud | None = None
+) -> None:
+    """Draw boxes with labels, and the status line at the top left, onto a picture, in place.
 
     Args:
         canvas: (H, W, 3) uint8 BGR.
         detections: Boxes in its pixels, best first.
         labels: Label by class id.
+        hud: What the status line says; None for none.
     """
     import cv2
 
     style = _style(canvas)
+    line, status = ("", None) if hud is None else _hud_place(canvas, hud, style)
     corners = np.rint(detections.xyxy).astype(int).tolist()
     colours = [class_colour(class_id) for class_id in detections.class_id.tolist()]
     # Worst first, so that the best box and its label lie on top.
     for (x1, y1, x2, y2), colour in reversed(list(zip(corners, colours, strict=True))):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, style.line, cv2.LINE_AA)
-    taken: list[Rectangle] = []
-    texts = []
-    for index, box in enumerate(corners):
+    taken: list[Rectangle] = [] if status is None else [status]
+    drawn: list[tuple[str, Rectangle, Colour]] = []
+    for index, (box, colour) in enumerate(zip(corners, colours, strict=True)):
         class_id = int(detections.class_id[index])
-        texts.append(f"{_drawable(labels.get(class_id, str(class_id)))} {detections.score[index]:.2f}")
-        taken.append(_label_place(canvas, texts[-1], style, box, taken))
-    for text, place, colour in reversed(list(zip(texts, taken, colours, strict=True))):
+        text = f"{_drawable(labels.get(class_id, str(class_id)))} {detections.score[index]:.2f}"
+        taken.append(_label_place(canvas, text, style, box, taken))
+        drawn.append((text, taken[-1], colour))
+    for text, place, colour in reversed(drawn):
         _text_box(canvas, text, style, place, colour)
-
-
-def draw_hud(canvas: NDArray[np.uint8], hud: Hud) -> None:
-    """Draw the status line at the top left, in place."""
-    style = _style(canvas)
-    for line in hud.lines():
-        width, height = _text_size(line, style)
-        if width <= canvas.shape[1] and height <= canvas.shape[0]:
-            _text_box(canvas, line, style, (0, 0, width, height), (32, 32, 32))
-            return
+    if status is not None:
+        _text_box(canvas, line, style, status, (32, 32, 32))
 
 
 @lru_cache(maxsize=256)
@@ -114,6 +111,15 @@ def _text_size(text: str, style: _Style) -> tuple[int, int]:
 
     (width, height), below = cv2.getTextSize(text, _FONT, style.scale, style.thickness)
     return width + 2 * style.padding, height + below + style.padding
+
+
+def _hud_place(canvas: NDArray[np.uint8], hud: Hud, style: _Style) -> tuple[str, Rectangle | None]:
+    """Return the longest status line that fits, and where; None where none fits."""
+    for line in hud.lines():
+        width, height = _text_size(line, style)
+        if width <= canvas.shape[1] and height <= canvas.shape[0]:
+            return line, (0, 0, width, height)
+    return "", None
 
 
 def _label_place(

@@ -10,36 +10,24 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camera import (
-    BadFrameError,
-    CameraError,
-    EndOfStream,
-    Frame,
-    FrameSource,
-    LatestSlot,
-    SlotClosedError,
-    SourceInfo,
-)
+from camera import CameraError, Frame, FrameSource, SourceInfo
 from edge_mnv2.detector import Detector
-from edge_mnv2.overlay import Hud, draw_detections, draw_hud
+from edge_mnv2.frames import FrameFeed
+from edge_mnv2.overlay import Hud, draw_overlay
 from edge_mnv2.results import FrameResult
-from edge_mnv2.sinks.base import SinkSpec
+from edge_mnv2.sinks.base import SinkSpec, check_outputs
 from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
 from edge_mnv2.telemetry.memory import peak_memory_mib
 from edge_mnv2.telemetry.stages import Percentiles, RateMeter, StageTimes
-from edge_mnv2.threads import Worker
 from engines import EngineError
-
-# How long a stop request may go unnoticed while no frame comes.
-_POLL_S = 0.1
-_CAPTURE_JOIN_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +38,9 @@ class RunSummary:
 
     Attributes:
         frames: Frames that were processed.
-        elapsed_s: From the first frame's arrival to the last result.
+        elapsed_s: From the start of the loop to the last result.
         drops: Lost frames and results by cause.
-        bad_frames: What could not be decoded, one message each.
+        bad_frames: Pictures and frames that could not be decoded; each was logged.
         failures: Why the run is not a success, one line each, logged when it happened; empty for a good run.
         detections: How many boxes of each label.
         stages: Percentiles by stage.
@@ -63,7 +51,7 @@ class RunSummary:
     frames: int = 0
     elapsed_s: float = 0.0
     drops: dict[str, int] = field(default_factory=dict)
-    bad_frames: list[str] = field(default_factory=list)
+    bad_frames: int = 0
     failures: list[str] = field(default_factory=list)
     detections: Counter[str] = field(default_factory=Counter)
     stages: dict[str, Percentiles] = field(default_factory=dict)
@@ -117,16 +105,16 @@ def run_pipeline(
         CameraError: The source cannot be opened.
         OutputPathError: A sink cannot be opened.
     """
-    outlets: list[Outlet | QueuedOutlet] = []
-    try:
+    with ExitStack() as stack:
+        stack.callback(source.close)
         info = source.open()
-        for spec in sinks_for(info):
+        specs = sinks_for(info)
+        check_outputs(info.paths, specs)
+        outlets: list[Outlet | QueuedOutlet] = []
+        for spec in specs:
             outlets.append(QueuedOutlet(spec) if info.live else Outlet(spec))
+            stack.callback(outlets[-1].close)
         return _Loop(source, info, detector, outlets, control).run()
-    finally:
-        for outlet in outlets:
-            outlet.close()
-        source.close()
 
 
 class _Loop:
@@ -140,17 +128,16 @@ class _Loop:
         outlets: list[Outlet | QueuedOutlet],
         control: RunControl,
     ) -> None:
-        self._source = source
         self._info = info
         self._detector = detector
         self._outlets = outlets
         self._control = control
         self._wants_canvas = any(outlet.wants_canvas for outlet in outlets)
         self._canvas = np.empty((0, 0, 3), np.uint8)
-        self._slot: LatestSlot[Frame] = LatestSlot()
         self._times = StageTimes()
         self._rate = RateMeter()
         self._summary = RunSummary()
+        self._feed = FrameFeed(source, info, control.stop, lambda ms: self._times.add("read", ms))
 
     def run(self) -> RunSummary:
         """Process frames until the end; close the outlets; return the summary."""
@@ -158,7 +145,7 @@ class _Loop:
         limits = [limit for limit in (control.max_frames, self._info.frames) if limit is not None]
         total = min(limits, default=None)
         start_ns = time.monotonic_ns()
-        frames = self._live_frames() if self._info.live else self._all_frames()
+        frames = self._feed.frames()
         try:
             for frame in frames:
                 with frame:
@@ -177,6 +164,10 @@ class _Loop:
             summary.failures.append(str(error))
         finally:
             frames.close()
+        summary.interrupted = control.stop.is_set()
+        # All are told first, so that the slow ones finish side by side.
+        for outlet in self._outlets:
+            outlet.stop()
         for outlet in self._outlets:
             outlet.close()
             summary.failures.extend(outlet.failures)
@@ -184,7 +175,8 @@ class _Loop:
 
     def _finish(self) -> RunSummary:
         summary = self._summary
-        summary.drops["newer frame came"] = self._slot.dropped
+        summary.bad_frames = self._feed.bad_frames
+        summary.drops["newer frame came"] = self._feed.dropped
         for outlet in self._outlets:
             summary.drops[outlet.name] = outlet.dropped
         summary.stages = self._times.percentiles()
@@ -193,57 +185,6 @@ class _Loop:
             summary.failures.append(f"{self._info.name} gave no frame.")
             _log.error("%s", summary.failures[-1])
         return summary
-
-    def _all_frames(self) -> Generator[Frame, None, None]:
-        """Read every frame in this thread; a bad one is noted and the next one follows."""
-        while not self._stopped():
-            start_ns = time.perf_counter_ns()
-            try:
-                frame = self._source.read()
-            except BadFrameError as error:
-                self._note_bad(error)
-                continue
-            except EndOfStream:
-                return
-            self._times.add("read", (time.perf_counter_ns() - start_ns) / 1e6)
-            yield frame
-
-    def _live_frames(self) -> Generator[Frame, None, None]:
-        """Yield the newest frame, read by a thread of its own."""
-        worker = Worker(self._capture, f"capture {self._info.name}")
-        try:
-            while not self._stopped():
-                try:
-                    frame = self._slot.get(_POLL_S)
-                except SlotClosedError as closed:
-                    worker.join(_CAPTURE_JOIN_S)
-                    worker.check()
-                    if closed.__cause__ is not None:
-                        raise closed.__cause__ from None
-                    return
-                if frame is not None:
-                    yield frame
-        finally:
-            self._source.close()
-            self._slot.close()
-            if not worker.join(_CAPTURE_JOIN_S):
-                _log.error("%s does not stop: its driver hangs", self._info.name)
-
-    def _capture(self) -> None:
-        """Put frame after frame into the slot; runs in its own thread."""
-        cause: CameraError | None = None
-        try:
-            while True:
-                try:
-                    self._slot.put(self._source.read())
-                except BadFrameError as error:
-                    self._note_bad(error)
-        except EndOfStream:
-            pass
-        except CameraError as error:
-            cause = error
-        finally:
-            self._slot.close(cause)
 
     def _process(self, frame: Frame) -> None:
         detections, stages_ms = self._detector.detect(frame.image)
@@ -254,8 +195,9 @@ class _Loop:
         if self._wants_canvas:
             start_ns = time.perf_counter_ns()
             canvas = self._canvas_of(frame.image)
-            draw_detections(canvas, detections, self._detector.labels)
-            draw_hud(canvas, Hud(fps, age_ms, self._slot.dropped))
+            # A rate means nothing on still pictures.
+            hud = None if self._info.size is None else Hud(fps, age_ms, self._feed.dropped)
+            draw_overlay(canvas, detections, self._detector.labels, hud)
             stages_ms["overlay"] = (time.perf_counter_ns() - start_ns) / 1e6
         result = FrameResult(
             origin=frame.origin,
@@ -286,12 +228,3 @@ class _Loop:
             self._canvas = np.empty_like(image)
         np.copyto(self._canvas, image)
         return self._canvas
-
-    def _note_bad(self, error: BadFrameError) -> None:
-        _log.error("%s", error)
-        self._summary.bad_frames.append(str(error))
-
-    def _stopped(self) -> bool:
-        if self._control.stop.is_set():
-            self._summary.interrupted = True
-        return self._summary.interrupted

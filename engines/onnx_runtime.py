@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def import_onnxruntime() -> Any:  # noqa: ANN401 - the vendor module has no type
         import onnxruntime
     except ImportError as error:
         raise BackendUnavailableError(
-            f"ONNX Runtime cannot be imported ({error}). Install it: pip install onnxruntime"
+            f"ONNX Runtime cannot be imported ({error}): {sys.executable} -m pip install onnxruntime"
         ) from error
     return onnxruntime
 

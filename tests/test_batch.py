@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from camera import UnsupportedSourceError
 from edge_mnv2.batch import coco_image_ids, run_batch
 from edge_mnv2.errors import RequestError
 from edge_mnv2.pipeline import RunControl
@@ -29,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_with_a_bad_picture(folder: Path, tmp_path: Path) -> None:
     summary = run_batch([str(folder)], tmp_path / "out", fake_detector(), CONTROL, annotate=True)
-    assert (summary.frames, len(summary.bad_frames), summary.ok) == (2, 1, False)
+    assert (summary.frames, summary.bad_frames, summary.ok) == (2, 1, False)
     records = [json.loads(line) for line in (tmp_path / "out" / "detections.jsonl").read_text().splitlines()]
     assert [Path(record["source"]).stem for record in records] == ["000000000007", "000000000042"]
     assert sorted(path.name for path in (tmp_path / "out" / "annotated").iterdir()) == [
@@ -42,6 +44,8 @@ def test_coco_results_carry_cocos_image_and_category_ids(folder: Path, tmp_path:
     run_batch([f"{folder}/*.jpg"], tmp_path / "out", fake_detector(), CONTROL, file_format="coco")
     rows = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [(row["image_id"], row["category_id"]) for row in rows] == [(7, 1), (42, 1)]
+    images = json.loads((tmp_path / "out" / "images.json").read_text())
+    assert [image["id"] for image in images] == [7, 9, 42]
 
 
 def test_csv_has_a_line_for_each_detection(folder: Path, tmp_path: Path) -> None:
@@ -61,7 +65,7 @@ def test_image_ids_are_counted_where_names_do_not_give_them() -> None:
 
 def test_cameras_and_videos_in_the_wrong_place_are_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").touch()
-    with pytest.raises(RequestError, match="use `edge-mnv2 run`"):
+    with pytest.raises(UnsupportedSourceError, match="is a camera"):
         run_batch(["test://"], tmp_path, fake_detector(), CONTROL)
     with pytest.raises(RequestError, match="COCO results are for pictures"):
         run_batch([str(tmp_path / "clip.mp4")], tmp_path, fake_detector(), CONTROL, file_format="coco")
@@ -79,3 +83,33 @@ def test_real_pictures_become_true_coco_results(pictures: Path, tmp_path: Path, 
     evaluation.accumulate()
     evaluation.summarize()
     assert evaluation.stats[0] > 0.34
+
+
+def test_folders_and_globs_mean_videos_too_and_names_never_collide(folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        writer = cv2.VideoWriter(
+            str(tmp_path / name / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48)
+        )
+        for _ in range(3):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+        writer.release()
+    inputs = [str(tmp_path / "a"), str(tmp_path / "b" / "*.avi"), str(folder / "000000000042.jpg")]
+    summary = run_batch(inputs, tmp_path / "out", fake_detector(), CONTROL, annotate=True)
+    assert (summary.frames, summary.ok) == (7, True)
+    names = sorted(path.name for path in (tmp_path / "out" / "annotated").iterdir())
+    assert names == [
+        "000000000042-000000.jpg",
+        *(f"clip-00000{index}.jpg" for index in range(3)),
+        *(f"clip-2-00000{index}.jpg" for index in range(3)),
+    ]
+
+
+def test_a_file_name_that_is_not_utf8_stops_nothing(tmp_path: Path) -> None:
+    data = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    for name in (b"caf\xe9.png", b"z.png"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(data)  # noqa: PTH118
+    summary = run_batch([str(tmp_path)], tmp_path / "out", fake_detector(), CONTROL)
+    assert (summary.frames, summary.ok) == (2, True)
+    lines = (tmp_path / "out" / "detections.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[0])["source"].endswith("caf\\xe9.png")

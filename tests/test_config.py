@@ -26,6 +26,11 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
     assert (found.video, found.jsonl) == (None, Path("-"))
 
 
+def test_the_home_directory_is_meant_by_its_sign() -> None:
+    found = read_config(None, {"source": "x", "jsonl": "~/r.jsonl"})
+    assert found.jsonl == Path.home() / "r.jsonl"
+
+
 def test_a_number_is_a_source_and_a_list_may_be_one_string() -> None:
     found = read_config(None, {"source": 0, "classes": "person, bicycle"})
     assert (found.source, found.classes) == ("0", ["person", "bicycle"])
@@ -56,6 +61,9 @@ def test_all_errors_come_at_once_each_with_its_setting(tmp_path: Path) -> None:
         ("1: 2", "must hold `setting: value`"),
         ("source: !!python/object/apply:os.system [ls]", "not valid YAML"),
         ("[" * 3000, "not valid YAML"),
+        ("source: 2020-13-45", "not valid YAML"),
+        ('source: !!int "abc"', "not valid YAML"),
+        ('source: x\nvideo: "a\\0b.mp4"', "null character"),
         ("", "source: it must be given"),
     ],
 )

@@ -53,7 +53,8 @@ def test_missing_pictures_and_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "2.png").touch()
     with pytest.raises(BadFrameError, match=r"2\.png is empty"):
         evaluate_detector(fake_detector(), tmp_path, path)
-    for text in ("", "{}", "[]", '{"images": []}', "\x00"):
+    nothing = '{"images": [], "annotations": [], "categories": []}'
+    for text in ("", "{}", "[]", '{"images": []}', "\x00", nothing, "[" * 100_000):
         path.write_text(text)
         with pytest.raises(RequestError, match=r"instances\.json is not a COCO instances file"):
             evaluate_detector(fake_detector(), tmp_path, path)

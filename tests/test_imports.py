@@ -50,8 +50,8 @@ def test_import_edge_mnv2_imports_nothing_else() -> None:
 def test_help_imports_no_heavy_library() -> None:
     heavy = {"numpy", "cv2", "onnx", "onnxruntime", "pydantic", "yaml"}
     code = (
-        "import sys, threading; from edge_mnv2.cli.app import run_app\n"
-        "assert run_app(['--help'], threading.Event()) == 0\n"
+        "import sys; from edge_mnv2.cli.app import run_app; from edge_mnv2.stop import StopRequest\n"
+        "assert run_app(['--help'], StopRequest()) == 0\n"
         f"print('HEAVY', sorted(set(sys.modules) & {heavy!r}))"
     )
     assert python(code).endswith("HEAVY []\n")

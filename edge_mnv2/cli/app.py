@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 from edge_mnv2 import __version__
 from edge_mnv2.cli import batch_command, check_commands, models_commands, run_commands
 from edge_mnv2.cli.console import ConsoleHandler, print_error
+from edge_mnv2.stop import StopRequest
 
 app = typer.Typer(
     name="edge-mnv2",
@@ -55,12 +55,12 @@ def _global_options(
         logging.getLogger().setLevel(logging.DEBUG)
 
 
-def run_app(arguments: Sequence[str], stop: threading.Event) -> int:
+def run_app(arguments: Sequence[str], stop: StopRequest) -> int:
     """Run the command line.
 
     Args:
         arguments: Without the program's name.
-        stop: Set by whoever wants the command to end; it finishes what it has in hand.
+        stop: Requests to end; a command finishes the frame in hand.
 
     Returns:
         0 done; 1 it failed while running; 2 the request was wrong.
@@ -91,7 +91,7 @@ def _report_usage(error: Any) -> None:  # noqa: ANN401 - click's UsageError, see
         error.show()
         return
     command = error.ctx.command_path if error.ctx else "edge-mnv2"
-    print_error(f"{error.format_message()} See {command} --help")
+    print_error(f"{error.format_message().rstrip('.')}. See {command} --help")
 
 
 def _exit_code_for(error: Exception) -> int | None:
@@ -103,6 +103,9 @@ def _exit_code_for(error: Exception) -> int | None:
     from edge_mnv2.errors import EdgeMnv2Error, RequestError
     from engines.errors import BackendUnavailableError, EngineError
 
+    if isinstance(error, ImportError):
+        error.msg = f"A part of edge-mnv2 does not load: {error.msg}. Run: edge-mnv2 doctor"
+        return 1
     if isinstance(
         error, (RequestError, SourceNotFoundError, UnsupportedSourceError, BackendUnavailableError)
     ):

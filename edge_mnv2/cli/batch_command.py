@@ -54,11 +54,11 @@ def batch(
     detector = open_detector(
         model,
         DetectorOptions(
-            engine=engine or "auto",
-            precision=precision or "auto",
-            threads=threads,
+            "auto" if engine is None else engine,
+            "auto" if precision is None else precision,
+            threads,
             threshold=0.5 if threshold is None else threshold,
-            classes=classes.split(",") if classes else None,
+            classes=None if classes is None else [name.strip() for name in classes.split(",")],
         ),
     )
     try:
@@ -67,7 +67,7 @@ def batch(
                 inputs,
                 output,
                 detector,
-                RunControl(context.obj, on_frame=on_frame),
+                RunControl(context.obj.event, on_frame=on_frame),
                 file_format=file_format.value,
                 annotate=annotate,
             )

@@ -34,23 +34,17 @@ def evaluate(
     from edge_mnv2.evaluate import SCORE_THRESHOLD, evaluate_detector
     from edge_mnv2.files import write_atomically
 
-    detector = open_detector(
-        model,
-        DetectorOptions(
-            engine=engine or "auto",
-            precision=precision or "auto",
-            threads=threads,
-            threshold=SCORE_THRESHOLD,
-        ),
+    if json_file is not None and json_file.resolve() == annotations.resolve():
+        raise OutputPathError(f"{json_file} holds the annotations: choose another path.")
+    detector_options = DetectorOptions(
+        "auto" if engine is None else engine,
+        "auto" if precision is None else precision,
+        threads,
+        SCORE_THRESHOLD,
     )
+    detector = open_detector(model, detector_options)
     try:
-        with progress("pictures") as show:
-
-            def on_picture(done: int, total: int | None) -> None:
-                if context.obj.is_set():
-                    raise typer.Abort
-                show(done, total)
-
+        with context.obj.at_once(), progress("pictures") as on_picture:
             accuracy = evaluate_detector(detector, images, annotations, on_picture)
     finally:
         detector.close()

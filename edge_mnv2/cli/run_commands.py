@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,7 @@ def run(
     threshold: options.Threshold = None,
     classes: options.Classes = None,
     video: Annotated[
-        Path | None, typer.Option("--video", help="Write an annotated video: .mp4, .mkv or .avi")
+        Path | None, typer.Option("--video", help="Write an annotated video: .mp4 or .avi")
     ] = None,
     jsonl: Annotated[
         Path | None,
@@ -81,7 +82,8 @@ def run(
             "max_frames": max_frames,
         },
     )
-    return finish(_run(settings, context.obj), to_stdout=str(settings.jsonl) != "-")
+    kept = [path for path in (config, Path(settings.model)) if path is not None]
+    return finish(_run(settings, kept, context.obj.event), to_stdout=str(settings.jsonl) != "-")
 
 
 def demo(
@@ -99,17 +101,18 @@ def demo(
     from edge_mnv2.detector import DetectorOptions, open_detector
     from edge_mnv2.pipeline import RunControl
 
-    source = demo_source(mirror)
+    with context.obj.at_once():
+        source = demo_source(mirror)
     detector = open_detector("ssdlite-mnv2-coco", DetectorOptions())
     try:
         with progress("frames") as on_frame:
-            summary = run_demo(source, output, detector, RunControl(context.obj, on_frame=on_frame))
+            summary = run_demo(source, output, detector, RunControl(context.obj.event, on_frame=on_frame))
     finally:
         detector.close()
     code = finish(summary)
     if summary.frames:
         typer.echo(f"Written: {output / 'demo.mp4'} (watch it) and {output / 'demo.jsonl'}")
-    return code
+    return 1 if summary.interrupted else code
 
 
 def finish(summary: RunSummary, *, to_stdout: bool = True) -> int:
@@ -118,7 +121,7 @@ def finish(summary: RunSummary, *, to_stdout: bool = True) -> int:
     return 0 if summary.ok else 1
 
 
-def _run(settings: RunConfig, stop: threading.Event) -> RunSummary:
+def _run(settings: RunConfig, kept: Sequence[Path], stop: threading.Event) -> RunSummary:
     from camera import open_source
     from edge_mnv2.detector import DetectorOptions, open_detector
     from edge_mnv2.pipeline import RunControl, run_pipeline
@@ -140,40 +143,23 @@ def _run(settings: RunConfig, stop: threading.Event) -> RunSummary:
     try:
         with progress("frames") as on_frame:
             control = RunControl(stop, settings.max_frames, on_frame)
-            return run_pipeline(source, detector, lambda info: _sinks(settings, info), control)
+            return run_pipeline(source, detector, lambda info: _sinks(settings, kept, info), control)
     finally:
         detector.close()
 
 
-def _sinks(settings: RunConfig, info: SourceInfo) -> list[SinkSpec]:
-    from edge_mnv2.sinks.base import SinkSpec
-    from edge_mnv2.sinks.jsonl import JsonLinesSink
-    from edge_mnv2.sinks.pictures import PicturesSink
-    from edge_mnv2.sinks.video import VideoSink
+def _sinks(settings: RunConfig, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:
+    """Describe the outputs; none of them may take the place of the files in `kept`."""
+    from edge_mnv2.sinks.base import check_outputs
+    from edge_mnv2.sinks.specs import jsonl_spec, pictures_spec, video_spec
 
     specs = []
     if settings.video is not None:
-        video = settings.video
-        specs.append(
-            SinkSpec(
-                f"video {video}",
-                lambda attempt: VideoSink(video, info.fps, by_time=info.live, attempt=attempt),
-                wants_canvas=True,
-            )
-        )
+        specs.append(video_spec(settings.video, info.fps, is_live=info.live))
     if settings.jsonl is not None:
-        jsonl = settings.jsonl
-        specs.append(
-            SinkSpec(f"jsonl {jsonl}", lambda attempt: JsonLinesSink(jsonl, attempt), wants_canvas=False)
-        )
+        specs.append(jsonl_spec(settings.jsonl))
     if settings.pictures is not None:
-        pictures = settings.pictures
-        numbered = info.size is not None
-        specs.append(
-            SinkSpec(
-                f"pictures {pictures}",
-                lambda _: PicturesSink(pictures, numbered=numbered),
-                wants_canvas=True,
-            )
-        )
+        # Of a video or a camera there are many by the same name.
+        specs.append(pictures_spec(settings.pictures, numbered=info.size is not None))
+    check_outputs(kept, [spec for spec in specs if spec.path != settings.pictures])
     return specs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_mnv2.networks.graph import GraphBuilder, WeightSource
+from edge_mnv2.networks.graph import GraphBuilder, WeightSource, shapes_only
 from edge_mnv2.networks.mobilenet_v2 import backbone, image_input
 
 LOGITS_OUTPUT = "logits"
@@ -31,4 +31,11 @@ def build_classifier(spec: ClassifierSpec, weights: WeightSource) -> GraphBuilde
     x = backbone(graph, image_input(graph, spec.size), spec.width_multiplier)["conv_1"]
     x = graph.conv(graph.global_average(x, "pool"), "head/logits", spec.classes, relu6=False)
     graph.output(graph.reshape(x, (1, spec.classes), "head/flat"), LOGITS_OUTPUT)
+    return graph
+
+
+def build_features(size: tuple[int, int], width_multiplier: float) -> GraphBuilder:
+    """Build the backbone alone, to be counted."""
+    graph = GraphBuilder(shapes_only)
+    backbone(graph, image_input(graph, size), width_multiplier)
     return graph

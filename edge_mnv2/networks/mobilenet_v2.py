@@ -92,6 +92,7 @@ def backbone(
     pixels: Tensor,
     width_multiplier: float = 1.0,
     output_stride: int = 32,
+    conv_1_channels: int | None = None,
 ) -> dict[str, Tensor]:
     """Append the feature extractor of Table 2, without pooling and classifier.
 
@@ -100,6 +101,7 @@ def backbone(
         pixels: The result of `image_input`.
         width_multiplier: The paper's alpha (section 4), applied to every layer but the last.
         output_stride: Where the product of strides reaches it, later strides become dilations (section 6.3).
+        conv_1_channels: Channels of the last layer; None for `last_channels`.
 
     Returns:
         Tensors by name: `expanded_conv_N` and `expanded_conv_N/expand` of each block, and `conv_1`.
@@ -140,5 +142,5 @@ def backbone(
             )
             endpoints[block], endpoints[f"{block}/expand"] = x, expanded
             index += 1
-    endpoints["conv_1"] = graph.conv(x, "backbone/conv_1", last_channels(width_multiplier))
+    endpoints["conv_1"] = graph.conv(x, "backbone/conv_1", conv_1_channels or last_channels(width_multiplier))
     return endpoints

@@ -42,11 +42,13 @@ class SsdLiteSpec:
         classes: Classes including the background, which is class 0.
         size: (height, width) of the input.
         width_multiplier: The paper's alpha.
+        last_channels: Of `conv_1`; None for the paper's rule. TensorFlow's detectors narrow it, too.
     """
 
     classes: int
     size: tuple[int, int] = (300, 300)
     width_multiplier: float = 1.0
+    last_channels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def build_ssdlite(spec: SsdLiteSpec, weights: WeightSource) -> SsdLiteGraph:
     The sigmoid is left out: the decoder compares logits, and few of the n x classes scores are ever needed.
     """
     graph = GraphBuilder(weights)
-    features = _features(graph, image_input(graph, spec.size), spec.width_multiplier)
+    features = _features(graph, spec)
     boxes, classes = [], []
     for index, feature in enumerate(features):
         anchors = anchors_per_cell(index)
@@ -162,9 +164,12 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(logits >= 0, positive, 1 - positive).astype(np.float32)
 
 
-def _features(graph: GraphBuilder, pixels: Tensor, width_multiplier: float) -> list[Tensor]:
+def _features(graph: GraphBuilder, spec: SsdLiteSpec) -> list[Tensor]:
     """Append backbone and extra layers; return the six maps that the heads read."""
-    endpoints = backbone(graph, pixels, width_multiplier)
+    width_multiplier = spec.width_multiplier
+    endpoints = backbone(
+        graph, image_input(graph, spec.size), width_multiplier, conv_1_channels=spec.last_channels
+    )
     features = [endpoints[_FIRST_FEATURE], endpoints["conv_1"]]
     for index, channels in enumerate(_EXTRA_CHANNELS):
         scaled = max(int(channels * width_multiplier), 16)

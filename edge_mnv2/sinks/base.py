@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from edge_mnv2.errors import OutputPathError
 from edge_mnv2.results import FrameResult
 
 
@@ -38,8 +40,31 @@ class SinkSpec:
         open: Opens it. The argument counts from 0; a sink that is opened again after a failure goes on where
             it stopped, or beside it, and never overwrites.
         wants_canvas: Whether it needs the frame with its overlay.
+        path: The file or folder that it writes; None for standard output.
     """
 
     name: str
     open: Callable[[int], Sink]
     wants_canvas: bool
+    path: Path | None = None
+
+
+def check_outputs(inputs: Sequence[Path], specs: Sequence[SinkSpec]) -> None:
+    """Refuse outputs that would overwrite an input, or each other.
+
+    Args:
+        inputs: Files that the source reads.
+        specs: The sinks; one that writes a folder must not write where inputs lie.
+
+    Raises:
+        OutputPathError: Naming the path.
+    """
+    read = {path.resolve() for path in inputs}
+    folders = {path.parent for path in read}
+    written: set[Path] = set()
+    for path in (spec.path.resolve() for spec in specs if spec.path is not None):
+        if path in read or path in folders:
+            raise OutputPathError(f"{path} holds what this run reads: choose another path.")
+        if path in written:
+            raise OutputPathError(f"{path} is given for two outputs: choose another path for one of them.")
+        written.add(path)

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 
-from edge_mnv2.errors import RequestError, SinkError
+from edge_mnv2.errors import RequestError, SinkError, SinkGoneError
 from edge_mnv2.results import FrameResult
 from edge_mnv2.sinks.base import Sink, SinkSpec
 from edge_mnv2.threads import Worker
@@ -50,7 +50,11 @@ class Outlet:
             self._sink.write(result)
         except SinkError as error:
             self.dropped += 1
-            self._give_up(error)
+            _report(self.failures, error)
+            self.close()
+
+    def stop(self) -> None:
+        """Do nothing: nothing is waiting."""
 
     def close(self) -> None:
         """Close the sink."""
@@ -58,16 +62,12 @@ class Outlet:
         if sink is not None:
             _close(sink, self.failures)
 
-    def _give_up(self, error: SinkError) -> None:
-        _report(self.failures, error)
-        self.close()
-
 
 class QueuedOutlet:
     """Writes from a thread of its own behind a bounded queue: the loop never waits. For live sources.
 
     When the queue is full the oldest result is dropped and counted. A sink that fails is opened again,
-    after one second at first and a minute at most.
+    after one second at first and a minute at most, unless nobody is left to read what it writes.
 
     Attributes:
         failures: What went wrong, one line each.
@@ -83,77 +83,105 @@ class QueuedOutlet:
         self._queue: deque[FrameResult] = deque()
         self._changed = threading.Condition()
         self._stopping = False
+        self._is_closed = False
+        self._is_gone = False
         self._attempts = 0
+        self._pause_s = _FIRST_RETRY_S
         self._sink: Sink | None = spec.open(0)
         self._worker = Worker(self._work, f"sink {spec.name}")
 
     @property
     def is_alive(self) -> bool:
-        """Whether results may still reach the sink: one behind a queue is always tried again."""
-        return self._worker.error is None
+        """Whether results may still reach the sink."""
+        return self._worker.error is None and not self._is_gone
 
     def write(self, result: FrameResult) -> None:
         """Queue one result, with a copy of its pixels."""
         self._worker.check()
         own = result.with_own_canvas() if self.wants_canvas else result
         with self._changed:
+            if len(self._queue) >= _QUEUE_LENGTH or self._is_gone:
+                self.dropped += 1
             if len(self._queue) >= _QUEUE_LENGTH:
                 self._queue.popleft()
-                self.dropped += 1
-            self._queue.append(own)
+            if not self._is_gone:
+                self._queue.append(own)
             self._changed.notify()
 
-    def close(self) -> None:
-        """Write what is queued, for a bounded time, and close the sink."""
+    def stop(self) -> None:
+        """Ask for the end: what is queued is still written."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
+
+    def close(self) -> None:
+        """Wait for what is queued, for a bounded time. What crashed the sink's thread is raised here."""
+        self.stop()
+        if self._is_closed:
+            return
+        self._is_closed = True
         if not self._worker.join(_DRAIN_TIMEOUT_S):
-            _report(
-                self.failures,
-                SinkError(f"{self.name} is still blocked: its last results are lost."),
-            )
+            _report(self.failures, SinkError(f"{self.name} is still blocked: its last results are lost."))
+        with self._changed:
+            self.dropped += len(self._queue)
+            self._queue.clear()
+        self._worker.check()
 
     def _work(self) -> None:
-        while (result := self._next()) is not None:
-            if self._sink is None:
-                self.dropped += 1
-                continue
-            try:
-                self._sink.write(result)
-            except SinkError as error:
-                self.dropped += 1
-                self._reopen_after(error)
-        if self._sink is not None:
-            _close(self._sink, self.failures)
+        try:
+            while not self._is_gone and (result := self._next()) is not None:
+                self._write(result)
+        finally:
+            sink, self._sink = self._sink, None
+            if sink is not None:
+                _close(sink, self.failures)
 
     def _next(self) -> FrameResult | None:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stopping)
             return self._queue.popleft() if self._queue else None
 
-    def _reopen_after(self, error: SinkError) -> None:
-        """Close the failed sink and open it again with growing pauses, until it works or the run ends."""
-        _report(self.failures, error)
-        if self._sink is not None:
-            _close(self._sink, self.failures)
-            self._sink = None
-        pause_s = _FIRST_RETRY_S
-        while not self._wait(pause_s):
+    def _write(self, result: FrameResult) -> None:
+        if self._sink is None:  # it failed, and the run ended before it could be opened again
+            self._count_drop()
+            return
+        try:
+            self._sink.write(result)
+        except SinkGoneError as error:
+            _report(self.failures, error)
+            self._is_gone = True
+            self._count_drop()
+        except SinkError as error:
+            self._count_drop()
+            # Only the first of a row of failures is news.
+            if self._pause_s == _FIRST_RETRY_S:
+                _report(self.failures, error)
+            sink, self._sink = self._sink, None
+            _close(sink, self.failures)
+            self._reopen()
+        else:
+            self._pause_s = _FIRST_RETRY_S
+
+    def _reopen(self) -> None:
+        """Open the sink again, with pauses that grow until it has written again."""
+        while not self._wait(self._pause_s):
+            self._pause_s = min(self._pause_s * 2, _MAX_RETRY_S)
             self._attempts += 1
             try:
                 self._sink = self._spec.open(self._attempts)
-            except (SinkError, RequestError) as again:
-                _log.info("%s: %s", self.name, again)
-                pause_s = min(pause_s * 2, _MAX_RETRY_S)
+            except (SinkError, RequestError) as error:
+                _log.info("%s: %s", self.name, error)
             else:
-                _log.warning("%s: writing again", self.name)
                 return
 
     def _wait(self, pause_s: float) -> bool:
         """Wait for the pause to pass, while the queue keeps turning over; return whether the run ends."""
         with self._changed:
             return self._changed.wait_for(lambda: self._stopping, timeout=pause_s)
+
+    def _count_drop(self) -> None:
+        with self._changed:
+            self.dropped += 1
 
 
 def _close(sink: Sink, failures: list[str]) -> None:

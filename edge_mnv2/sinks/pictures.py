@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from pathlib import Path
 
 from edge_mnv2.errors import OutputPathError, SinkError
@@ -10,7 +11,7 @@ from edge_mnv2.files import write_atomically
 from edge_mnv2.results import FrameResult
 
 _JPEG_QUALITY = 90
-_JPEG_MAX_SIDE = 65535
+_JPEG_MAX_SIDE = 65500  # of libjpeg
 
 
 class PicturesSink:
@@ -27,7 +28,8 @@ class PicturesSink:
     def __init__(self, folder: Path, *, numbered: bool) -> None:
         self._folder = folder
         self._numbered = numbered
-        self._names: set[str] = set()
+        self._stems: dict[str, str] = {}
+        self._taken: Counter[str] = Counter()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -58,13 +60,12 @@ class PicturesSink:
         """Do nothing: no file stays open between two pictures."""
 
     def _file_name(self, result: FrameResult) -> str:
-        stem = Path(result.origin).stem.strip(":/") or "frame"
-        if self._numbered:
-            return f"{stem}-{result.seq:06d}.jpg"
-        # Two inputs may share a name: a/1.jpg and b/1.png.
-        name, count = f"{stem}.jpg", 1
-        while name in self._names:
-            count += 1
-            name = f"{stem}-{count}.jpg"
-        self._names.add(name)
-        return name
+        stem = self._stems.get(result.origin)
+        if stem is None:
+            stem = Path(result.origin).stem.strip(":/") or "frame"
+            # Two inputs may share a name: a/1.jpg and b/1.png.
+            self._taken[stem] += 1
+            if self._taken[stem] > 1:
+                stem = f"{stem}-{self._taken[stem]}"
+            self._stems[result.origin] = stem
+        return f"{stem}-{result.seq:06d}.jpg" if self._numbered else f"{stem}.jpg"

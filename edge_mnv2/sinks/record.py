@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timezone
 from typing import Any
 
@@ -20,7 +21,8 @@ def to_record(result: FrameResult) -> dict[str, Any]:
     time = result.captured_at.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     return {
         "schema": SCHEMA,
-        "source": result.origin,
+        # File names need not be UTF-8, records are.
+        "source": os.fsencode(result.origin).decode("utf-8", "backslashreplace"),
         "seq": result.seq,
         "time": time.replace("+00:00", "Z"),
         "age_ms": round(result.age_ms, 1),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
-from edge_mnv2.errors import OutputPathError, SinkError
+from edge_mnv2.errors import OutputPathError, SinkError, SinkGoneError
 
 
 class TextFile:
@@ -26,8 +27,8 @@ class TextFile:
         self._owned = str(path) != "-"
         self.position: int | None = None
         if not self._owned:
-            sys.stdout.flush()
-            self._descriptor: int | None = sys.stdout.fileno()
+            self._descriptor: int | None = _standard_output()
+            self.position = _end_position(self._descriptor)
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if keep else os.O_TRUNC)
         try:
@@ -37,10 +38,7 @@ class TextFile:
             raise OutputPathError(
                 f"{path} cannot be written: {error.strerror}. Choose another path."
             ) from error
-        try:
-            self.position = os.lseek(self._descriptor, 0, os.SEEK_END)
-        except OSError:
-            self.position = None  # a pipe or a terminal cannot be rewound, so a torn entry stays torn
+        self.position = _end_position(self._descriptor)
 
     def append(self, entry: str, *, replacing: str = "") -> None:
         """Write one entry at the end.
@@ -61,7 +59,7 @@ class TextFile:
             _write_all(self._descriptor, data)
         except OSError as error:
             self._rewind(tail)
-            raise SinkError(_explain(self._path, error)) from error
+            raise _explained(self._path, error) from error
         if self.position is not None:
             self.position += len(data) - len(tail)
 
@@ -83,15 +81,32 @@ class TextFile:
             self.position = None
 
 
+def _standard_output() -> int:
+    try:
+        sys.stdout.flush()
+        return sys.stdout.fileno()
+    except (OSError, ValueError, AttributeError) as error:  # closed by whoever started us, or replaced
+        raise OutputPathError("Standard output is closed: give --jsonl a file.") from error
+
+
+def _end_position(descriptor: int) -> int | None:
+    """Return where a regular file ends; None for a pipe or a terminal, where a torn entry stays torn."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return None
+    return os.lseek(descriptor, 0, os.SEEK_END)
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def _explain(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{path}: the disk is full. Make room or choose another disk; all earlier entries are whole."
+def _explained(path: Path, error: OSError) -> SinkError:
     if error.errno == errno.EPIPE:
-        return f"{path}: whoever was reading it has gone."
-    return f"{path} cannot be written any more: {error.strerror}."
+        return SinkGoneError(f"{path}: whoever was reading it has gone.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SinkError(
+            f"{path}: the disk is full. Make room or choose another disk; all earlier entries are whole."
+        )
+    return SinkError(f"{path} cannot be written any more: {error.strerror}.")

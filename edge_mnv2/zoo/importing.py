@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_mnv2.errors import RequestError, WeightsError
 from edge_mnv2.networks.anchors import anchors_per_cell
 from edge_mnv2.networks.graph import shapes_only
+from edge_mnv2.networks.mobilenet_v2 import last_channels
 from edge_mnv2.networks.ssdlite import SsdLiteSpec, build_ssdlite
 from edge_mnv2.zoo.archives import model_file
 from edge_mnv2.zoo.importers.frozen_graph import read_frozen_graph
@@ -66,9 +67,11 @@ def recognise(arrays: Mapping[str, NDArray[np.float32]], size: tuple[int, int]) 
     if head not in arrays:
         raise WeightsError(f"The file holds no SSDLite: {head} is missing after renaming.")
     classes = arrays[head].size // anchors_per_cell(0)
+    found_last = arrays.get("backbone/conv_1/biases", np.empty(0)).size
     problems: list[str] = []
     for width_multiplier in WIDTH_MULTIPLIERS:
-        spec = SsdLiteSpec(classes, size, width_multiplier)
+        is_usual = found_last in (0, last_channels(width_multiplier))
+        spec = SsdLiteSpec(classes, size, width_multiplier, None if is_usual else found_last)
         found = _differences(arrays, spec)
         if not found:
             return spec

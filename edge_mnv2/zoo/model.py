@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from edge_mnv2 import networks
-from edge_mnv2.errors import RequestError, RunError
+from edge_mnv2.errors import CacheError, RequestError, RunError
 from edge_mnv2.files import write_atomically
-from edge_mnv2.networks.classifier import ClassifierSpec, build_classifier
+from edge_mnv2.networks.classifier import ClassifierSpec, build_classifier, build_features
 from edge_mnv2.networks.graph import shapes_only, weights_from
 from edge_mnv2.networks.ssdlite import SsdLite, SsdLiteGraph, SsdLiteSpec, build_ssdlite
 from edge_mnv2.zoo.cache import fetched_weights, graph_path
@@ -29,6 +31,9 @@ from edge_mnv2.zoo.labels import read_labels
 from edge_mnv2.zoo.weights_file import WeightsFile, load_weights
 
 PRECISIONS = ("auto", "fp32")
+
+# A detector for fewer classes has fewer parameters than the paper's.
+_COCO_CLASSES = 80
 
 _log = logging.getLogger(__name__)
 
@@ -57,15 +62,11 @@ class Model:
         """Label by class id."""
         return self.weights.labels
 
-    def label(self, class_id: int) -> str:
-        """Return the label of a class, or its number where it has none."""
-        return self.weights.labels.get(class_id, str(class_id))
-
 
 def weights_path(card: ModelCard) -> Path | None:
     """Return where the weights of a catalogue model lie on this device, None if they must be fetched."""
     path = DATA_DIR / card.embedded if card.embedded else fetched_weights(card.name)
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None  # noqa: PTH113 - never raises
 
 
 def load_model(name: str) -> Model:
@@ -77,7 +78,7 @@ def load_model(name: str) -> Model:
         WeightsError: Its file is damaged.
     """
     if name.endswith(".npz"):
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))  # noqa: PTH111 - leaves an unknown ~user as it is
         if not path.is_file():
             raise RequestError(f"There is no weights file {path}: check the path given with --model.")
         return Model(path.stem, "detect", load_weights(path))
@@ -132,24 +133,56 @@ def ensure_graph(model: Model, precision: str = "fp32", *, rebuild: bool = False
 
     Raises:
         RequestError: The precision is unknown.
-        RunError: The graph cannot be written anywhere.
+        CacheError: The cache cannot be written.
     """
-    stem = f"{model.name}-{model.weights.digest[:12]}-{_graph_revision()}-fp32"
-    path = graph_path(stem)
-    if path.is_file() and not rebuild and precision in PRECISIONS:
+    path = graph_path(f"{model.name}-{model.weights.digest[:12]}-{_graph_revision()}-fp32")
+    if not rebuild and precision in PRECISIONS and _is_whole(path):
         return path
     serialised = build_graph(model, precision)
     try:
         write_atomically(path, serialised)
+        write_atomically(_digest_path(path), hashlib.sha256(serialised).hexdigest().encode())
     except OSError as error:
-        # A read-only or full cache must not keep a device from working.
-        _log.warning("the cache cannot be written (%s): the graph is built at every start", error)
-        path = Path(tempfile.mkdtemp(prefix="edge-mnv2-")) / path.name
-        try:
-            write_atomically(path, serialised)
-        except OSError as second:
-            raise RunError(f"The graph cannot be written anywhere: {second}.") from second
+        raise CacheError(f"The cache cannot be written ({error}).") from error
     return path
+
+
+def _digest_path(graph: Path) -> Path:
+    return graph.with_suffix(".sha256")
+
+
+def _is_whole(graph: Path) -> bool:
+    """Return whether a graph is in the cache as it was built: damage in it would be silent, wrong results."""
+    try:
+        return hashlib.sha256(graph.read_bytes()).hexdigest() == _digest_path(graph).read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+@contextmanager
+def graph_file(model: Model, precision: str, *, rebuild: bool = False) -> Iterator[Path]:
+    """Yield the path of the model's graph for as long as an engine needs to read it.
+
+    A cache that cannot be written costs time at every start, not the run: the graph is then a temporary file.
+
+    Raises:
+        RequestError: The precision is unknown.
+        RunError: There is no room for a temporary file either.
+    """
+    try:
+        path = ensure_graph(model, precision, rebuild=rebuild)
+    except CacheError as error:
+        _log.warning("%s The graph is built at every start.", error)
+    else:
+        yield path
+        return
+    with TemporaryDirectory(prefix="edge-mnv2-") as folder:
+        path = Path(folder) / "graph.onnx"
+        try:
+            path.write_bytes(build_graph(model, precision))
+        except OSError as error:
+            raise RunError(f"The graph cannot be written anywhere: {error}.") from error
+        yield path
 
 
 def spec_of(card: ModelCard) -> SsdLiteSpec:
@@ -165,31 +198,39 @@ def count(spec: SsdLiteSpec) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class PaperRow:
-    """Our exact counts of a network beside the paper's rounded ones."""
+    """Our exact counts of a network, and the paper's rounded ones where it has this network."""
 
     network: str
     parameters: int
     multiply_adds: int
-    paper: PaperFigures
+    paper: PaperFigures | None
 
 
 def paper_rows(spec: SsdLiteSpec) -> list[PaperRow]:
     """Return the rows of a comparison with the paper.
 
-    The detector is counted as it is, and with the paper's 320x320 input; the backbone with
-    the classifier that the paper counts it with.
+    The detector as it is and with the paper's 320x320 input, its backbone, and the classifier on that
+    backbone, which is what the paper counts.
     """
-    parameters, multiply_adds = count(spec)
-    large = replace(spec, size=(320, 320))
-    classifier = build_classifier(ClassifierSpec(), shapes_only)
+    width = spec.width_multiplier
+    detector_paper = SSDLITE_PAPER if width == 1 and spec.classes > _COCO_CLASSES else None
+    at_320 = replace(spec, size=(320, 320))
+    features = build_features(spec.size, width)
+    classifier = build_classifier(ClassifierSpec(width_multiplier=width), shapes_only)
     return [
-        PaperRow(_describe(spec), parameters, multiply_adds, SSDLITE_PAPER),
-        PaperRow(_describe(large), *count(large), SSDLITE_PAPER),
+        PaperRow(_describe(spec), *count(spec), detector_paper),
+        PaperRow(_describe(at_320), *count(at_320), detector_paper),
         PaperRow(
-            "MobileNetV2 1.00, 224x224, 1000 classes",
+            f"backbone {width:.2f}, {spec.size[1]}x{spec.size[0]}",
+            features.parameters,
+            features.multiply_adds,
+            None,
+        ),
+        PaperRow(
+            f"classifier {width:.2f}, 224x224, 1000 classes",
             classifier.parameters,
             classifier.multiply_adds,
-            CLASSIFIER_PAPER,
+            CLASSIFIER_PAPER.get(width),
         ),
     ]
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,19 @@ from edge_mnv2.networks.ssdlite import SsdLiteSpec
 
 _SCHEMA = 1
 _RESIDUAL = ".residual"
+# What zipfile, numpy and json raise over a damaged archive, depending on which byte it is.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,  # NotImplementedError is one: an unknown compression
+    AttributeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ def save_weights(
             raise WeightsError(f"Weight {name} holds NaN, infinity, or more than float16 can (65504).")
         stored[name] = rounded
         stored[name + _RESIDUAL] = (array - rounded).astype(np.float16)
-    meta = {
+    meta: dict[str, object] = {
         "schema": _SCHEMA,
         "architecture": "ssdlite",
         "classes": spec.classes,
@@ -73,6 +88,8 @@ def save_weights(
         "width_multiplier": spec.width_multiplier,
         "labels": {str(number): labels[number] for number in sorted(labels)},
     }
+    if spec.last_channels is not None:
+        meta["last_channels"] = spec.last_channels
     text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
     stored["meta"] = np.array(json.dumps({"sha256": _digest(text, stored), "content": text}))
     buffer = io.BytesIO()
@@ -96,7 +113,7 @@ def load_weights(path: Path) -> WeightsFile:
         outer = json.loads(str(stored.pop("meta")))
         text, digest = outer["content"], outer["sha256"]
         meta = json.loads(text)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
+    except _DAMAGE as error:
         raise WeightsError(
             f"{path} is not a readable weights file ({error}). Install or import it again."
         ) from error
@@ -108,7 +125,12 @@ def load_weights(path: Path) -> WeightsFile:
         )
     height, width = meta["size"]
     return WeightsFile(
-        spec=SsdLiteSpec(meta["classes"], (height, width), meta["width_multiplier"]),
+        spec=SsdLiteSpec(
+            classes=meta["classes"],
+            size=(height, width),
+            width_multiplier=meta["width_multiplier"],
+            last_channels=meta.get("last_channels"),
+        ),
         labels=dict(sorted((int(number), label) for number, label in meta["labels"].items())),
         arrays={
             name: array.astype(np.float32) + stored[name + _RESIDUAL]

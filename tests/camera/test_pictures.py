@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from camera import BadFrameError, EndOfStream, SourceNotFoundError
-from camera.pictures import Pictures, list_pictures, read_picture
+from camera.pictures import Pictures, is_truncated_jpeg, list_pictures, read_picture
 
 QUARTERS = np.zeros((40, 60, 3), np.uint8)
 QUARTERS[:20, :30] = (255, 0, 0)
@@ -105,9 +105,20 @@ def test_no_truncated_jpeg_passes_for_a_whole_one(
         read_picture(path)
 
 
-def test_bytes_after_the_end_do_no_harm(tmp_path: Path) -> None:
-    (tmp_path / "padded.jpg").write_bytes(jpeg(QUARTERS) + b"\0" * 5000)
-    assert read_picture(tmp_path / "padded.jpg").shape == QUARTERS.shape
+@settings(max_examples=40, deadline=None)
+@given(tail=st.binary(max_size=50) | st.sampled_from([b"\0" * 5000, b"\xff\xda" * 9, b"ftyp\xff\xd9"]))
+def test_bytes_after_the_end_do_no_harm(tail: bytes) -> None:
+    """Phones append a film to a photo."""
+    assert not is_truncated_jpeg(jpeg(QUARTERS, 6) + tail)
+
+
+@given(cut=st.integers(1, 5000), restart=st.booleans(), progressive=st.booleans())
+def test_every_cut_is_noticed(cut: int, restart: bool, progressive: bool) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    options = [cv2.IMWRITE_JPEG_RST_INTERVAL, int(restart), cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
+    whole = cv2.imencode(".jpg", noise, options)[1].tobytes()
+    assert not is_truncated_jpeg(whole)
+    assert is_truncated_jpeg(whole[: max(4, len(whole) - cut)])
 
 
 def test_a_folder_goes_on_after_a_bad_picture(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from camera import CameraError, EndOfStream
+from camera import BadFrameError, CameraError, EndOfStream
 from camera.video_file import VideoFile
 
 
@@ -56,6 +56,37 @@ def test_a_truncated_video_gives_its_frames_and_then_says_so(tmp_path: Path) -> 
     with pytest.raises(CameraError, match=r"cut\.avi ends after 1[0-9] of 30 frames") as caught:
         read_all(source)
     assert not isinstance(caught.value, EndOfStream)
+
+
+def test_a_damaged_middle_is_counted_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "clip.avi", 10)
+    source = VideoFile(tmp_path / "clip.avi")
+    source.open()
+    capture = source._capture
+    assert capture is not None
+    calls = 0
+
+    class Damaged:
+        """Frames 3 and 4 cannot be decoded."""
+
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            nonlocal calls
+            calls += 1
+            ok, image = capture.read()
+            return (False, None) if calls in (4, 5) else (ok, image)
+
+    monkeypatch.setattr(source, "_capture", Damaged())
+    seen: list[int | str] = []
+    while True:
+        try:
+            seen.append(source.read().seq)
+        except EndOfStream:
+            break
+        except BadFrameError as error:
+            seen.append(str(error).partition(": ")[2])
+    assert seen == [0, 1, 2, "2 frames cannot be decoded before frame 5.", 5, 6, 7, 8, 9]
 
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:

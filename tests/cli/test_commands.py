@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ import pytest
 from camera.errors import EndOfStream
 from camera.video_file import VideoFile
 from edge_mnv2.cli.app import run_app
+from edge_mnv2.stop import StopRequest
 from edge_mnv2.zoo.catalogue import DATA_DIR
 from tests.conftest import Command
 
@@ -121,6 +123,15 @@ def test_yaml_says_it_all_and_flags_override(command: Command, tmp_path: Path) -
         ("run --source p.png --jsonl /dev/full", 1, "the disk is full"),
         ("run --source zero.png", 1, "zero.png is empty"),
         ("run --source fake.mp4 --jsonl r.jsonl", 1, "fake.mp4 cannot be opened as a video"),
+        ("run --source p.png --jsonl p.png", 2, "holds what this run reads"),
+        ("run --source here --pictures here", 2, "holds what this run reads"),
+        ("run --source p.png --model own.npz --jsonl own.npz", 2, "holds what this run reads"),
+        ("run --source test://?frames=1 --video o.mp4 --jsonl o.mp4", 2, "given for two outputs"),
+        ("run --source test://[", 2, "not a valid URI"),
+        ("run --source p.png --model ~nobody-at-all/x.npz", 2, "no weights file"),
+        ("batch p.png -o out --threads 0", 2, "'--threads'"),
+        ("batch p.png -o out --threads 9999", 2, "'--threads'"),
+        ("eval --images here --annotations a.json --json a.json", 2, "holds the annotations"),
         ("run --config nothing.yaml", 2, "cannot be read"),
         ("run --sauce p.png", 2, "No such option"),
         ("rum", 2, "No such command 'rum'"),
@@ -144,6 +155,9 @@ def test_wrong_requests_and_bad_input_are_answered_in_one_or_two_lines(
     command: Command, picture: Path, tmp_path: Path, arguments: str, code: int, words: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "p.png").write_bytes(picture.read_bytes())
+    shutil.copy(DATA_DIR / "ssdlite-mnv2-coco.npz", tmp_path / "own.npz")
     (tmp_path / "zero.png").touch()
     (tmp_path / "fake.mp4").write_text("no video")
     data = (DATA_DIR / "ssdlite-mnv2-coco.npz").read_bytes()
@@ -154,6 +168,7 @@ def test_wrong_requests_and_bad_input_are_answered_in_one_or_two_lines(
     assert 1 <= len(errors) <= 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert picture.stat().st_size == (tmp_path / "here" / "p.png").stat().st_size > 0
 
 
 def test_debug_shows_where_an_error_was_raised(command: Command, picture: Path) -> None:
@@ -169,7 +184,37 @@ def test_a_users_own_camera_py_does_no_harm(command: Command, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_live_run_ends_when_nobody_reads_its_records_any_more(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "run", "--source", "test://?size=64x64&fps=100", "--jsonl", "-"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["seq"] == 0
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr is not None
+    with process.stderr:
+        assert "whoever was reading it has gone" in process.stderr.read()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_no_harm(tmp_path: Path, picture: Path, closed: str) -> None:
+    line = f"exec {sys.executable} -m edge_mnv2 run --source p.png --jsonl r.jsonl {closed}"
+    done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, check=False, timeout=60)
+    assert done.returncode == 0
+    assert len(records(tmp_path / "r.jsonl")) == 1
+
+
+def test_words_in_brackets_are_not_markup(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "[red]x[").mkdir()
+    (tmp_path / "[red]x[" / "[b]cut.avi").write_bytes(b"RIFF")
+    done = command("run", "--source", "[red]x[/[b]cut.avi", "--jsonl", "r.jsonl")
+    assert done.returncode == 1
+    assert "[red]x[/[b]cut.avi cannot be opened" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_request_finishes_the_frame_and_leaves_readable_outputs(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -191,7 +236,7 @@ def test_a_stop_request_finishes_the_frame_and_leaves_readable_outputs(
 def wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> None:
     while not path.exists() or len(path.read_bytes().splitlines()) < count:
         assert process.poll() is None, process.communicate()
-        os.sched_yield()
+        time.sleep(0.002)  # a file that grows gives no event to wait for
 
 
 def test_an_interrupted_batch_is_not_a_success_but_what_it_wrote_is_whole(tmp_path: Path) -> None:
@@ -232,7 +277,7 @@ def wait_for_main(pid: int) -> None:
     while not caught & 1 << (signal.SIGTERM - 1):
         status = Path(f"/proc/{pid}/status").read_text()
         caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)  # type: ignore[index]
-        os.sched_yield()
+        time.sleep(0.001)
 
 
 def test_models_are_listed_described_and_built(command: Command, tmp_path: Path) -> None:
@@ -267,9 +312,9 @@ def test_doctor_names_the_remedy_for_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    assert run_app(["doctor"], threading.Event()) == 1
+    assert run_app(["doctor"], StopRequest()) == 1
     printed = capsys.readouterr()
-    assert "pip install opencv-python" in printed.out
+    assert "-m pip install opencv-python" in printed.out
     assert "missing: opencv-python, inference" in printed.err
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge_mnv2.errors import OutputPathError, SinkError
+from edge_mnv2.errors import OutputPathError, SinkError, SinkGoneError
 from edge_mnv2.results import FrameResult
 from edge_mnv2.sinks import outlet as outlet_module
 from edge_mnv2.sinks.base import SinkSpec
@@ -113,6 +113,46 @@ def test_a_failed_queued_sink_is_opened_again(monkeypatch: pytest.MonkeyPatch) -
     assert attempts == [0, 1, 2]
     assert outlet.failures == ["the disk is full"]
     assert (broken.closed, good.closed) == (1, 1)
+
+
+def test_a_reader_that_has_gone_is_not_waited_for() -> None:
+    def gone(_: FrameResult) -> None:
+        raise SinkGoneError("whoever was reading it has gone")
+
+    sink = RecordingSink(gone)
+    outlet = QueuedOutlet(spec(sink))
+    outlet.write(frame_result())
+    while outlet.is_alive:
+        outlet.write(frame_result())
+    outlet.close()
+    assert outlet.failures == ["whoever was reading it has gone"]
+    assert sink.closed == 1
+
+
+def test_retries_grow_until_a_write_succeeds_and_only_the_first_failure_is_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    def no_wait(outlet: QueuedOutlet, pause_s: float) -> bool:
+        pauses.append(pause_s)
+        return False
+
+    monkeypatch.setattr(QueuedOutlet, "_wait", no_wait)
+    opened: list[RecordingSink] = []
+
+    def open_sink(attempt: int) -> RecordingSink:
+        opened.append(RecordingSink(fail if attempt < 4 else lambda _: None))
+        return opened[-1]
+
+    outlet = QueuedOutlet(SinkSpec("test", open_sink, wants_canvas=False))
+    for seq in range(5):
+        outlet.write(frame_result(seq))
+    outlet.close()
+    assert pauses == [1, 2, 4, 8]
+    assert outlet.failures == ["the disk is full"]
+    assert [result.seq for result in opened[4].results] == [4]
+    assert (outlet.dropped, [sink.closed for sink in opened]) == (4, [1] * 5)
 
 
 def write_for_ever(outlet: QueuedOutlet) -> None:

@@ -23,7 +23,7 @@ def brightness(path: Path) -> list[float]:
         found.append(float(image.mean()))
 
 
-@pytest.mark.parametrize("name", ["v.mp4", "v.avi", "v.mkv"])
+@pytest.mark.parametrize("name", ["v.mp4", "v.avi"])
 def test_every_frame_of_a_file_is_written_once(tmp_path: Path, name: str) -> None:
     sink = VideoSink(tmp_path / "deep" / name, 10, by_time=False)
     for seq in range(0, 200, 20):
@@ -94,7 +94,7 @@ def test_a_disk_that_fills_up_leaves_a_video_that_plays(
     sink = VideoSink(tmp_path / "v.mp4", 10, by_time=False)
     for seq in range(4):
         sink.write(frame_result(seq))
-    with pytest.raises(SinkError, match=r"the disk is full after 4 frames, which can be played"):
+    with pytest.raises(SinkError, match=r"the disk is full after 4 frames, and these can be played"):
         sink.write(frame_result(4))
     sink.close()
     assert len(brightness(tmp_path / "v.mp4")) == 4
@@ -108,9 +108,14 @@ def test_a_video_that_cannot_be_read_back_is_a_failure(tmp_path: Path) -> None:
         sink.close()
 
 
+def test_no_frames_leave_no_file(tmp_path: Path) -> None:
+    VideoSink(tmp_path / "v.mp4", 10, by_time=False).close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_names_and_places_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RequestError, match=r"must end in \.mp4, \.mkv, \.avi"):
+    with pytest.raises(RequestError, match=r"must end in \.mp4, \.avi"):
         VideoSink(tmp_path / "v.gif", 10, by_time=False)
     with pytest.raises(OutputPathError, match="cannot be written"):
         VideoSink(tmp_path / "file" / "v.mp4", 10, by_time=False)

@@ -94,6 +94,9 @@ def test_the_demo_clip_is_kept_and_not_fetched_again(
 
     monkeypatch.setattr(fetch, "_download", no_download)
     assert fetch_demo_clip() == path
+    path.write_bytes(b"damaged")
+    with pytest.raises(AssertionError, match="fetched again"):
+        fetch_demo_clip()
 
 
 def test_a_mirror_without_the_archive_says_how_to_fill_it(tmp_path: Path, empty_cache: Path) -> None:

@@ -81,11 +81,12 @@ def test_tfjs_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="44 bytes, expected 40"):
         read_tfjs(path)
     (tmp_path / "shard1").unlink()
-    with pytest.raises(WeightsError, match="shard1"):
+    with pytest.raises(WeightsError, match="No such file"):
         read_tfjs(path)
-    for text in ("", "{}", "[]", "no json"):
+    bad = ("", "{}", "[]", "no json", '{"weightsManifest": [{}]}', '{"weightsManifest": 5}', "[" * 100_000)
+    for text in (*bad, '{"weightsManifest": [{"paths": [], "weights": [{"name": "a", "shape": [0]}]}]}'):
         path.write_text(text)
-        with pytest.raises(WeightsError, match="not a TensorFlow"):
+        with pytest.raises(WeightsError, match="not a whole TensorFlow"):
             read_tfjs(path)
 
 
@@ -189,6 +190,17 @@ def test_a_convolution_without_norm_and_bias_is_named() -> None:
         canonical_weights({"MobilenetV2/Conv/weights": np.zeros((3, 3, 3, 8), np.float32)})
     with pytest.raises(WeightsError, match="not a MobileNetV2"):
         canonical_weights({"ResNet/Conv/weights": np.zeros((3, 3, 3, 8), np.float32)})
+
+
+def test_a_kernel_must_have_four_axes() -> None:
+    with pytest.raises(WeightsError, match="MobilenetV2/Conv/weights has 1 dimensions"):
+        canonical_weights({"MobilenetV2/Conv/weights": np.zeros(3, np.float32)})
+
+
+def test_a_narrowed_last_layer_is_recognised() -> None:
+    """TensorFlow's detectors apply the width multiplier to the last layer too, unlike the paper."""
+    spec = SsdLiteSpec(7, (300, 300), 0.35, last_channels=448)
+    assert recognise(canonical(spec), (300, 300)) == spec
 
 
 def canonical(spec: SsdLiteSpec) -> Arrays:

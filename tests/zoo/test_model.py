@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from edge_mnv2.detector import DetectorOptions, open_detector
 from edge_mnv2.errors import RequestError, UnknownModelError, WeightsError
+from edge_mnv2.networks.ssdlite import SsdLiteSpec
 from edge_mnv2.zoo.catalogue import DATA_DIR
 from edge_mnv2.zoo.labels import COCO_LABELS, read_labels
-from edge_mnv2.zoo.model import Model, ensure_graph, load_model, make_network, paper_rows
+from edge_mnv2.zoo.model import Model, ensure_graph, graph_file, load_model, make_network, paper_rows
 
 
 def test_the_graph_is_built_once_and_then_found(empty_cache: Path, coco_model: Model) -> None:
@@ -19,15 +21,17 @@ def test_the_graph_is_built_once_and_then_found(empty_cache: Path, coco_model: M
     stamp = path.stat().st_mtime_ns
     assert ensure_graph(coco_model) == path
     assert path.stat().st_mtime_ns == stamp
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert sorted(entry.suffix for entry in path.parent.iterdir()) == [".onnx", ".sha256"]
 
 
 def test_a_damaged_graph_in_the_cache_is_built_again(empty_cache: Path, coco_model: Model) -> None:
     path = ensure_graph(coco_model)
     whole = path.read_bytes()
-    path.write_bytes(whole[:1000])
-    open_detector("ssdlite-mnv2-coco", DetectorOptions()).close()
-    assert path.read_bytes() == whole
+    middle = len(whole) // 2
+    for damaged in (whole[:1000], whole[:middle] + b"\xaa" * 1000 + whole[middle + 1000 :]):
+        path.write_bytes(damaged)
+        open_detector("ssdlite-mnv2-coco", DetectorOptions()).close()
+        assert path.read_bytes() == whole
 
 
 def test_a_cache_that_cannot_be_written_costs_time_not_the_run(
@@ -35,9 +39,11 @@ def test_a_cache_that_cannot_be_written_costs_time_not_the_run(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    path = ensure_graph(coco_model)
-    assert path.is_file()
-    shutil.rmtree(path.parent)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    with graph_file(coco_model, "fp32") as path:
+        assert path.is_file()
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def build_in_process(barrier: object, results: object) -> None:
@@ -55,7 +61,7 @@ def test_two_processes_may_build_at_once(empty_cache: Path, coco_model: Model) -
     for process in processes:
         process.join(60)
     assert sizes == {ensure_graph(coco_model).stat().st_size}
-    assert len(list((empty_cache / "graphs").iterdir())) == 1
+    assert len(list((empty_cache / "graphs").iterdir())) == 2  # the graph and its digest
 
 
 def test_unknown_models_are_answered_with_the_nearest() -> None:
@@ -105,9 +111,13 @@ def test_label_files_may_have_gaps_and_must_have_labels(tmp_path: Path) -> None:
         read_labels(path)
 
 
-def test_counts_stand_beside_the_papers(coco_model: Model) -> None:
+def test_counts_stand_beside_the_papers_where_it_has_the_network(coco_model: Model) -> None:
     rows = paper_rows(coco_model.spec)
-    assert [row.parameters for row in rows] == [4_475_167, 4_475_167, 3_487_816]
-    for row in rows[1:]:
+    assert [row.parameters for row in rows] == [4_475_167, 4_475_167, 2_206_816, 3_487_816]
+    assert [row.paper is None for row in rows] == [False, False, True, False]
+    for row in (rows[1], rows[3]):
+        assert row.paper is not None
         assert row.multiply_adds == pytest.approx(row.paper.multiply_adds, rel=0.01)
         assert row.parameters == pytest.approx(row.paper.parameters, rel=0.05)
+    narrow = paper_rows(SsdLiteSpec(classes=2, width_multiplier=0.35))
+    assert all(row.paper is None for row in narrow)

@@ -61,6 +61,8 @@ def canonical_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
         canonical = canonical_scope(scope) if kernel else None
         if canonical is None:
             continue
+        if np.ndim(tensor) != 4:
+            raise WeightsError(f"{name} has {np.ndim(tensor)} dimensions: a kernel has 4.")
         weights, biases = _fold(tensors, scope, np.asarray(tensor, np.float32))
         # HWIO to OIHW; a depthwise kernel is (H, W, C, 1) there and (C, 1, H, W) here.
         axes = (2, 3, 0, 1) if kernel == "depthwise_weights" else (3, 2, 0, 1)

@@ -31,21 +31,23 @@ def read_tfjs(model_json: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         groups = json.loads(model_json.read_text(encoding="utf-8"))["weightsManifest"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{model_json} is not a TensorFlow.js graph model: {error!r}.") from error
+        tensors: dict[str, NDArray[Any]] = {}
+        for group in groups:
+            tensors.update(_read_group(group, model_json.parent))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{model_json} is not a whole TensorFlow.js graph model: {error!r}.") from error
+    return tensors
+
+
+def _read_group(group: dict[str, Any], folder: Path) -> dict[str, NDArray[Any]]:
+    data = b"".join((folder / shard).read_bytes() for shard in group["paths"])
     tensors: dict[str, NDArray[Any]] = {}
-    for group in groups:
-        try:
-            data = b"".join((model_json.parent / shard).read_bytes() for shard in group["paths"])
-        except OSError as error:
-            raise WeightsError(f"A shard of {model_json} cannot be read: {error}.") from error
-        offset = 0
-        for entry in group["weights"]:
-            tensor, size = _tensor(entry, data, offset)
-            tensors[entry["name"]] = tensor
-            offset += size
-        if offset != len(data):
-            raise WeightsError(f"The shards of {model_json} hold {len(data)} bytes, expected {offset}.")
+    offset = 0
+    for entry in group["weights"]:
+        tensors[entry["name"]], size = _tensor(entry, data, offset)
+        offset += size
+    if offset != len(data):
+        raise WeightsError(f"The shards in {folder} hold {len(data)} bytes, expected {offset}.")
     return tensors
 
 

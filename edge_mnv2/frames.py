@@ -1,0 +1,130 @@
+"""Frames for the loop: the newest of a live source, every one of a file."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+
+from camera import (
+    BadFrameError,
+    CameraError,
+    EndOfStream,
+    Frame,
+    FrameSource,
+    LatestSlot,
+    SlotClosedError,
+    SourceInfo,
+)
+from edge_mnv2.threads import Worker
+
+# How long a stop request may go unnoticed while no frame comes.
+_POLL_S = 0.1
+# How long a reader gets to finish its frame before its source is closed under it, and afterwards.
+_FINISH_S, _WAKE_S = 1.0, 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class FrameFeed:
+    """The frames of an open source.
+
+    Args:
+        source: It is closed when a live feed ends.
+        info: What it said when it was opened.
+        stop: Set by whoever wants the feed to end.
+        on_read: Called with the milliseconds that a lossless read took.
+
+    Attributes:
+        dropped: Live frames that a newer one displaced.
+        bad_frames: Frames that could not be decoded; each was logged.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        info: SourceInfo,
+        stop: threading.Event,
+        on_read: Callable[[float], None],
+    ) -> None:
+        self.bad_frames = 0
+        self._source = source
+        self._info = info
+        self._stop = stop
+        self._on_read = on_read
+        self._ended = threading.Event()
+        self._slot: LatestSlot[Frame] = LatestSlot()
+
+    @property
+    def dropped(self) -> int:
+        """Live frames that a newer one displaced."""
+        return self._slot.dropped
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Yield frames until the source ends or a stop is asked for; the caller releases them.
+
+        Raises:
+            CameraError: The source failed.
+        """
+        return self._newest() if self._info.live else self._every()
+
+    def _every(self) -> Generator[Frame, None, None]:
+        while not self._stop.is_set():
+            start_ns = time.perf_counter_ns()
+            try:
+                frame = self._source.read()
+            except BadFrameError as error:
+                self._note_bad(error)
+                continue
+            except EndOfStream:
+                return
+            self._on_read((time.perf_counter_ns() - start_ns) / 1e6)
+            yield frame
+
+    def _newest(self) -> Generator[Frame, None, None]:
+        worker = Worker(self._capture, f"capture {self._info.name}")
+        try:
+            while not self._stop.is_set():
+                try:
+                    frame = self._slot.get(_POLL_S)
+                except SlotClosedError as closed:
+                    worker.join(_WAKE_S)
+                    worker.check()
+                    if closed.__cause__ is not None:
+                        raise closed.__cause__ from None
+                    return
+                if frame is not None:
+                    yield frame
+        finally:
+            self._end(worker)
+
+    def _end(self, worker: Worker) -> None:
+        """End the capture thread and release the frame that nobody took."""
+        self._ended.set()
+        self._slot.close()
+        self._slot.drop()
+        if not worker.join(_FINISH_S):
+            self._source.close()
+            if not worker.join(_WAKE_S):
+                _log.error("%s does not stop: its driver hangs", self._info.name)
+
+    def _capture(self) -> None:
+        """Put frame after frame into the slot; runs in its own thread."""
+        cause: CameraError | None = None
+        try:
+            while not self._ended.is_set():
+                try:
+                    self._slot.put(self._source.read())
+                except BadFrameError as error:
+                    self._note_bad(error)
+        except EndOfStream:
+            pass
+        except CameraError as error:
+            cause = error
+        finally:
+            self._slot.close(cause)
+
+    def _note_bad(self, error: BadFrameError) -> None:
+        _log.error("%s", error)
+        self.bad_frames += 1

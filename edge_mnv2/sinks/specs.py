@@ -1,0 +1,40 @@
+"""How each sink of the command line is described before it is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_mnv2.sinks.base import SinkSpec
+from edge_mnv2.sinks.jsonl import JsonLinesSink
+from edge_mnv2.sinks.pictures import PicturesSink
+from edge_mnv2.sinks.video import VideoSink
+
+
+def video_spec(path: Path, fps: float | None, *, is_live: bool) -> SinkSpec:
+    """Describe an annotated video; see `sinks.video.VideoSink`."""
+    return SinkSpec(
+        name=f"video {path}",
+        open=lambda attempt: VideoSink(path, fps, by_time=is_live, attempt=attempt),
+        wants_canvas=True,
+        path=path,
+    )
+
+
+def jsonl_spec(path: Path) -> SinkSpec:
+    """Describe JSON lines; see `sinks.jsonl.JsonLinesSink`."""
+    return SinkSpec(
+        name=f"jsonl {path}",
+        open=lambda attempt: JsonLinesSink(path, attempt),
+        wants_canvas=False,
+        path=None if str(path) == "-" else path,
+    )
+
+
+def pictures_spec(folder: Path, *, numbered: bool) -> SinkSpec:
+    """Describe annotated pictures; see `sinks.pictures.PicturesSink`."""
+    return SinkSpec(
+        name=f"pictures {folder}",
+        open=lambda _: PicturesSink(folder, numbered=numbered),
+        wants_canvas=True,
+        path=folder,
+    )
