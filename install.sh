@@ -509,7 +509,7 @@ if [[ $mode == uninstall ]]; then
     uninstall
     exit 0
 fi
-extras=eval
+extras='eval'
 editable=yes
 venv=${prefix:-$PWD/.venv}
 case $mode in
