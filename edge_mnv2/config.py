@@ -74,19 +74,28 @@ def read_config(path: Path | None, flags: Mapping[str, object]) -> RunConfig:
     """Read a YAML file, put the flags over it, and validate the whole.
 
     Args:
-        path: The file, or None for flags alone.
+        path: The file, the bare name of a ready-made one (`desk.yaml`), or None for flags alone.
         flags: Value by setting; None means that the flag was not given.
 
     Raises:
         RequestError: All that is wrong at once, one line each.
     """
-    settings = {} if path is None else _read_yaml(path)
+    settings = {} if path is None else _read_yaml(_ready_made(path))
     settings.update({key: value for key, value in flags.items() if value is not None})
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
         where = "" if path is None else f"{path}: "
         raise RequestError("\n".join(where + _explain(detail) for detail in error.errors())) from error
+
+
+def _ready_made(path: Path) -> Path:
+    """Return the ready-made file of this name where the user has none: in the package, or in the checkout."""
+    package = Path(__file__).parent
+    if path.exists() or path.name != str(path):
+        return path
+    found = (folder / path for folder in (package / "configs", package.parent / "configs"))
+    return next((candidate for candidate in found if candidate.is_file()), path)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

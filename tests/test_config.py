@@ -105,6 +105,17 @@ def test_ready_made_files_are_valid(path: Path) -> None:
     read_config(path, {})
 
 
+def test_a_ready_made_file_is_found_by_name_unless_there_is_one_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_config(Path("desk.yaml"), {}).source == "0"
+    (tmp_path / "desk.yaml").write_text("source: mine.mp4")
+    assert read_config(Path("desk.yaml"), {}).source == "mine.mp4"
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_config(Path("elsewhere/desk.yaml"), {})
+
+
 def test_the_published_schema_is_the_models() -> None:
     published = json.loads((ROOT / "configs" / "schema.json").read_text())
     assert published == RunConfig.model_json_schema()
