@@ -68,13 +68,16 @@ def doctor() -> int:
     from edge_mnv2.doctor import examine
 
     findings = examine()
-    table = Table("what", "state", "found", "remedy")
+    table = Table("what", "state", "found")
     colours = {"ok": "green", "missing": "red", "optional": "yellow"}
     for finding in findings:
         state = Text(finding.state, style=colours[finding.state])
-        table.add_row(finding.subject, state, Text(finding.detail), Text(finding.remedy))
+        table.add_row(finding.subject, state, finding.detail)
     make_console().print(table)
+    for finding in findings:
+        if finding.remedy:  # outside the table: a command is copied, not wrapped
+            typer.echo(f"{finding.subject}: {finding.remedy}")
     missing = [finding.subject for finding in findings if finding.state == "missing"]
     if missing:
-        print_error(f"missing: {', '.join(missing)}. Run the remedies above.")
+        print_error(f"missing: {', '.join(missing)}. Run the commands above.")
     return 1 if missing else 0
