@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from edge_mnv2.errors import RequestError
+from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
 _MAX_BYTES = 1024 * 1024
 
@@ -49,7 +50,7 @@ class RunConfig(BaseModel):
         Field(description="Video, picture, folder, glob, /dev/videoN or its number, or test://"),
     ]
     model: Annotated[Text, Field(description="Name from `models list`, or the path of a .npz")] = (
-        "ssdlite-mnv2-coco"
+        DEFAULT_MODEL
     )
     engine: Annotated[Literal["auto", "onnxruntime"], Field(description="Backend that runs the network")] = (
         "auto"

@@ -22,7 +22,6 @@ State = Literal["ok", "missing", "optional"]
 
 _MIN_PYTHON = (3, 10)
 _NEEDED_MIB = 256
-_MODEL = "ssdlite-mnv2-coco"
 _SYNTHETIC_OBJECTS = {"clock", "stop sign"}
 _PIP_INSTALL = f"{sys.executable} -m pip install"
 
@@ -194,7 +193,7 @@ def _inference() -> Finding:
         found, frame_ms = _detect_synthetic()
     except (EdgeMnv2Error, CameraError, EngineError, ImportError) as error:
         return Finding("inference", "missing", str(error), "mend what is missing above")
-    detail = f"{_MODEL} finds {', '.join(sorted(found)) or 'nothing'}, {frame_ms:.1f} ms a frame"
+    detail = f"the embedded model finds {', '.join(sorted(found)) or 'nothing'}, {frame_ms:.1f} ms a frame"
     if found != _SYNTHETIC_OBJECTS:
         return Finding("inference", "missing", detail, "reinstall edge-mnv2 and onnxruntime")
     return Finding("inference", "ok", detail)
@@ -204,8 +203,9 @@ def _detect_synthetic(frames: int = 10) -> tuple[set[str], float]:
     """Return the labels found in every frame, and the median duration of one."""
     from camera import open_source
     from edge_mnv2.detector import DetectorOptions, open_detector
+    from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
-    detector = open_detector(_MODEL, DetectorOptions())
+    detector = open_detector(DEFAULT_MODEL, DetectorOptions())
     source = open_source(f"test://?fps=0&frames={frames}")
     labels, durations_ms = [], []
     try:

@@ -57,6 +57,8 @@ class OnnxRuntimeEngine:
     Args:
         model_path: An ONNX file with static shapes.
         threads: Threads inside one operator; None for `auto_threads()`.
+        spinning: Whether idle threads wait in a busy loop. It wins microseconds and burns whole cores
+            between two frames: heat and watts.
 
     Raises:
         BackendUnavailableError: onnxruntime is not installed.
@@ -65,7 +67,7 @@ class OnnxRuntimeEngine:
 
     backend = "onnxruntime"
 
-    def __init__(self, model_path: Path, threads: int | None = None) -> None:
+    def __init__(self, model_path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         ort = import_onnxruntime()
         self._errors = _exception_types()
         self.threads = threads or auto_threads()
@@ -73,8 +75,7 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only: the console belongs to the application
-        # Spinning threads win microseconds and burn a whole core between two frames: heat and watts.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         try:
             self._session: Any = ort.InferenceSession(
                 str(model_path), options, providers=["CPUExecutionProvider"]

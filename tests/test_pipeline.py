@@ -242,10 +242,11 @@ def test_a_crash_of_a_queued_sink_reaches_the_caller_even_on_the_last_frame() ->
 def test_outputs_never_take_the_place_of_inputs_or_of_each_other(tmp_path: Path) -> None:
     class Reading(ListSource):
         def open(self) -> SourceInfo:
-            return SourceInfo("list", False, 25.0, 1, (8, 8), (tmp_path / "in" / "clip.mp4",))
+            paths = (tmp_path / "in" / "clip.mp4", tmp_path / "pictures" / "1.jpg")
+            return SourceInfo("list", False, 25.0, 1, (8, 8), paths)
 
     (tmp_path / "link").symlink_to(tmp_path / "in")
-    for paths in (["in/clip.mp4"], ["link/clip.mp4"], ["in"], ["out.mp4", "sub/../out.mp4"]):
+    for paths in (["in/clip.mp4"], ["link/clip.mp4"], ["pictures"], ["out.mp4", "sub/../out.mp4"]):
         specs = [SinkSpec("x", lambda _: Collector(), False, tmp_path / path) for path in paths]
         with pytest.raises(OutputPathError, match="choose another path"):
             run_pipeline(

@@ -27,7 +27,7 @@ def batch(
         list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, globs, videos.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    model: options.Model = "ssdlite-mnv2-coco",
+    model: options.Model = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
     threads: options.Threads = None,
@@ -50,9 +50,10 @@ def batch(
     from edge_mnv2.detector import DetectorOptions, open_detector
     from edge_mnv2.errors import RunError
     from edge_mnv2.pipeline import RunControl
+    from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
     detector = open_detector(
-        model,
+        DEFAULT_MODEL if model is None else model,
         DetectorOptions(
             "auto" if engine is None else engine,
             "auto" if precision is None else precision,

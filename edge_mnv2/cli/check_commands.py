@@ -15,7 +15,7 @@ def evaluate(
     context: typer.Context,
     images: Annotated[Path, typer.Option("--images", help="Folder of the pictures.")],
     annotations: Annotated[Path, typer.Option("--annotations", help="COCO instances file.")],
-    model: options.Model = "ssdlite-mnv2-coco",
+    model: options.Model = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
     threads: options.Threads = None,
@@ -33,6 +33,7 @@ def evaluate(
     from edge_mnv2.errors import OutputPathError
     from edge_mnv2.evaluate import SCORE_THRESHOLD, evaluate_detector
     from edge_mnv2.files import write_atomically
+    from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
     if json_file is not None and json_file.resolve() == annotations.resolve():
         raise OutputPathError(f"{json_file} holds the annotations: choose another path.")
@@ -42,7 +43,7 @@ def evaluate(
         threads,
         SCORE_THRESHOLD,
     )
-    detector = open_detector(model, detector_options)
+    detector = open_detector(DEFAULT_MODEL if model is None else model, detector_options)
     try:
         with context.obj.at_once(), progress("pictures") as on_picture:
             accuracy = evaluate_detector(detector, images, annotations, on_picture)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 Model = Annotated[
-    str,
+    str | None,
     typer.Option("--model", "-m", help="Name from `models list`, or the path of a weights file (.npz)."),
 ]
 Engine = Annotated[str | None, typer.Option("--engine", "-e", help="auto or onnxruntime.")]

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_mnv2.cli import options
-from edge_mnv2.cli.console import (
-    make_console,
-    print_summary,
-    progress,
-)
+from edge_mnv2.cli.console import make_console, print_summary, progress
 
 if TYPE_CHECKING:
     from camera import SourceInfo
@@ -33,10 +29,7 @@ def run(
             help="Video, picture, folder, glob, /dev/videoN or its number, or test://",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Name from `models list`, or the path of a weights file (.npz)."),
-    ] = None,
+    model: options.Model = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
     threads: options.Threads = None,
@@ -100,10 +93,11 @@ def demo(
     from edge_mnv2.demo import demo_source, run_demo
     from edge_mnv2.detector import DetectorOptions, open_detector
     from edge_mnv2.pipeline import RunControl
+    from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
     with context.obj.at_once():
         source = demo_source(mirror)
-    detector = open_detector("ssdlite-mnv2-coco", DetectorOptions())
+    detector = open_detector(DEFAULT_MODEL, DetectorOptions())
     try:
         with progress("frames") as on_frame:
             summary = run_demo(source, output, detector, RunControl(context.obj.event, on_frame=on_frame))
@@ -161,5 +155,5 @@ def _sinks(settings: RunConfig, kept: Sequence[Path], info: SourceInfo) -> list[
     if settings.pictures is not None:
         # Of a video or a camera there are many by the same name.
         specs.append(pictures_spec(settings.pictures, numbered=info.size is not None))
-    check_outputs(kept, [spec for spec in specs if spec.path != settings.pictures])
+    check_outputs(kept, specs)
     return specs

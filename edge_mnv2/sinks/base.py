@@ -54,16 +54,16 @@ def check_outputs(inputs: Sequence[Path], specs: Sequence[SinkSpec]) -> None:
 
     Args:
         inputs: Files that the source reads.
-        specs: The sinks; one that writes a folder must not write where inputs lie.
+        specs: The sinks. One that writes a folder names its files after the inputs.
 
     Raises:
         OutputPathError: Naming the path.
     """
     read = {path.resolve() for path in inputs}
-    folders = {path.parent for path in read}
+    stems = {path.stem for path in read}
     written: set[Path] = set()
     for path in (spec.path.resolve() for spec in specs if spec.path is not None):
-        if path in read or path in folders:
+        if path in read or any(path / f"{stem}.jpg" in read for stem in stems):
             raise OutputPathError(f"{path} holds what this run reads: choose another path.")
         if path in written:
             raise OutputPathError(f"{path} is given for two outputs: choose another path for one of them.")

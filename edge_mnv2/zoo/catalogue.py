@@ -10,6 +10,7 @@ from typing import Literal
 from edge_mnv2.errors import UnknownModelError
 from edge_mnv2.zoo.labels import COCO_LABELS
 
+DEFAULT_MODEL = "ssdlite-mnv2-coco"
 DATA_DIR = Path(__file__).parent / "data"
 
 
@@ -82,7 +83,7 @@ CLASSIFIER_PAPER = {
 
 CATALOGUE = (
     ModelCard(
-        name="ssdlite-mnv2-coco",
+        name=DEFAULT_MODEL,
         task="detect",
         summary="SSDLite on MobileNetV2 1.0, 80 COCO classes, 300x300",
         licence="Apache-2.0",

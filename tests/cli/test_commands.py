@@ -156,7 +156,8 @@ def test_wrong_requests_and_bad_input_are_answered_in_one_or_two_lines(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "p.png").write_bytes(picture.read_bytes())
+    cv2.imwrite(str(tmp_path / "here" / "p.jpg"), np.zeros((8, 8, 3), np.uint8))
+    before = (picture.read_bytes(), (tmp_path / "here" / "p.jpg").read_bytes())
     shutil.copy(DATA_DIR / "ssdlite-mnv2-coco.npz", tmp_path / "own.npz")
     (tmp_path / "zero.png").touch()
     (tmp_path / "fake.mp4").write_text("no video")
@@ -168,7 +169,7 @@ def test_wrong_requests_and_bad_input_are_answered_in_one_or_two_lines(
     assert 1 <= len(errors) <= 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-    assert picture.stat().st_size == (tmp_path / "here" / "p.png").stat().st_size > 0
+    assert before == (picture.read_bytes(), (tmp_path / "here" / "p.jpg").read_bytes())
 
 
 def test_debug_shows_where_an_error_was_raised(command: Command, picture: Path) -> None:
