@@ -12,6 +12,9 @@ from edge_mnv2.cli.console import make_console
 
 app = typer.Typer(help="List, fetch, build and import models.", no_args_is_help=True)
 
+# Columns of a terminal from which on the list fits side by side.
+_WIDE = 145
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Model name, or the path of a .npz.")]
 
 
@@ -24,25 +27,35 @@ def list_models() -> None:
     from edge_mnv2.zoo.labels import read_labels
     from edge_mnv2.zoo.model import count, spec_of, weights_path
 
-    table = Table()
-    table.add_column("name", no_wrap=True)
-    for heading in ("task", "classes", "input", "file", "parameters", "licence", "from", "weights"):
-        table.add_column(heading, overflow="fold")
+    rows = []
     for card in CATALOGUE:
         path, spec = weights_path(card), spec_of(card)
-        state = "not fetched" if path is None else "embedded" if card.embedded else "cached"
-        table.add_row(
-            card.name,
-            card.task,
-            str(len(read_labels(card.labels))),
-            f"{spec.size[1]}x{spec.size[0]}",
-            f"{path.stat().st_size / 1e6:.1f} MB" if path else "-",
-            f"{count(spec)[0] / 1e6:.2f} M",
-            card.licence,
-            str(card.origin),
-            state,
+        rows.append(
+            {
+                "name": card.name,
+                "task": card.task,
+                "classes": str(len(read_labels(card.labels))),
+                "input": f"{spec.size[1]}x{spec.size[0]}",
+                "file": f"{path.stat().st_size / 1e6:.1f} MB" if path else "-",
+                "parameters": f"{count(spec)[0] / 1e6:.2f} M",
+                "licence": card.licence,
+                "from": str(card.origin),
+                "weights": "not fetched" if path is None else "embedded" if card.embedded else "cached",
+            }
         )
-    make_console().print(table)
+    console = make_console()
+    if console.width >= _WIDE:
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
+        return
+    # A table of nine columns would be torn to syllables on a small terminal.
+    for row in rows:
+        table = Table(title=row.pop("name"), title_justify="left", show_header=False)
+        for heading, value in row.items():
+            table.add_row(heading, value)
+        console.print(table)
 
 
 @app.command()
