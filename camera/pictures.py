@@ -102,17 +102,17 @@ class Pictures:
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         self.paths = paths
-        self._name = name
+        self.name = name
         self._seq = 0
 
     def open(self) -> SourceInfo:
         """Do nothing: each picture is opened in its turn; see `camera.base.FrameSource`."""
-        return SourceInfo(self._name, False, None, len(self.paths), None, tuple(self.paths))
+        return SourceInfo(self.name, False, None, len(self.paths), None, tuple(self.paths))
 
     def read(self) -> Frame:
         """Decode the next picture; see `camera.base.FrameSource`."""
         if self._seq >= len(self.paths):
-            raise EndOfStream(f"{self._name} has no more pictures.")
+            raise EndOfStream(f"{self.name} has no more pictures.")
         path, seq = self.paths[self._seq], self._seq
         self._seq += 1
         image = read_picture(path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from camera import SourceInfo, open_files
+from camera import FrameSource, SourceInfo, open_files
 from camera.chain import Chain
 from camera.pictures import Pictures
 from camera.video_file import VideoFile
@@ -36,7 +36,7 @@ def run_batch(
     """Process files, folders and globs, and write `detections.FORMAT` into a folder.
 
     Args:
-        inputs: As on the command line.
+        inputs: As on the command line; a picture that is named twice is processed once.
         output: Folder for what is written; annotated pictures go into its `annotated` folder.
         detector: Left open.
         control: Stop, limit, progress.
@@ -48,7 +48,7 @@ def run_batch(
         CameraError: An input does not exist, or is a camera.
         OutputPathError: The folder cannot be written.
     """
-    sources = [source for text in inputs for source in open_files(text)]
+    sources = _without_repeats([source for text in inputs for source in open_files(text)])
     pictures = [path for source in sources if isinstance(source, Pictures) for path in source.paths]
     has_videos = any(isinstance(source, VideoFile) for source in sources)
     if file_format == "coco" and has_videos:
@@ -61,6 +61,21 @@ def run_batch(
         return specs
 
     return run_pipeline(Chain(sources), detector, sinks_for, control)
+
+
+def _without_repeats(sources: Sequence[FrameSource]) -> list[FrameSource]:
+    """Leave out pictures that an earlier input has named already: a folder, and a picture in it."""
+    seen: set[Path] = set()
+    kept: list[FrameSource] = []
+    for source in sources:
+        if isinstance(source, Pictures):
+            new = [path for path in source.paths if path.resolve() not in seen]
+            seen.update(path.resolve() for path in new)
+            if not new:
+                continue
+            source = Pictures(new, source.name)  # noqa: PLW2901 - the same source with fewer pictures
+        kept.append(source)
+    return kept
 
 
 def _results_spec(file_format: Format, output: Path, pictures: Sequence[Path]) -> SinkSpec:

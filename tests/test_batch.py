@@ -54,6 +54,14 @@ def test_csv_has_a_line_for_each_detection(folder: Path, tmp_path: Path) -> None
         assert [row["label"] for row in csv.DictReader(file)] == ["person", "person"]
 
 
+def test_a_picture_that_is_named_twice_is_processed_once(folder: Path, tmp_path: Path) -> None:
+    inputs = [str(folder), str(folder / "000000000042.jpg"), f"{folder}/../photos/*07.jpg"]
+    summary = run_batch(inputs, tmp_path / "out", fake_detector(), CONTROL, file_format="coco")
+    assert summary.frames == 2
+    rows = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [row["image_id"] for row in rows] == [7, 42]
+
+
 def test_image_ids_are_counted_where_names_do_not_give_them() -> None:
     assert coco_image_ids([Path("a/COCO_val_0012.jpg"), Path("3.png")]) == {
         "a/COCO_val_0012.jpg": 12,

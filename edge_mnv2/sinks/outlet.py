@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 
 from edge_mnv2.errors import RequestError, SinkError, SinkGoneError
@@ -83,6 +84,7 @@ class QueuedOutlet:
         self._queue: deque[FrameResult] = deque()
         self._changed = threading.Condition()
         self._stopping = False
+        self._deadline_s = 0.0
         self._is_closed = False
         self._is_gone = False
         self._attempts = 0
@@ -109,18 +111,20 @@ class QueuedOutlet:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Ask for the end: what is queued is still written."""
+        """Ask for the end: what is queued is still written, for a bounded time from now."""
         with self._changed:
-            self._stopping = True
+            if not self._stopping:
+                self._stopping = True
+                self._deadline_s = time.monotonic() + _DRAIN_TIMEOUT_S
             self._changed.notify()
 
     def close(self) -> None:
-        """Wait for what is queued, for a bounded time. What crashed the sink's thread is raised here."""
+        """Wait until all is written or the time since `stop` is up; raise what crashed the sink's thread."""
         self.stop()
         if self._is_closed:
             return
         self._is_closed = True
-        if not self._worker.join(_DRAIN_TIMEOUT_S):
+        if not self._worker.join(max(0.0, self._deadline_s - time.monotonic())):
             _report(self.failures, SinkError(f"{self.name} is still blocked: its last results are lost."))
         with self._changed:
             self.dropped += len(self._queue)

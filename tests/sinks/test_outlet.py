@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from edge_mnv2.results import FrameResult
 from edge_mnv2.sinks import outlet as outlet_module
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
+from edge_mnv2.threads import Worker
 from tests.samples import frame_result
 
 
@@ -169,6 +171,22 @@ def test_an_unforeseen_error_of_a_queued_sink_reaches_the_loop() -> None:
     with pytest.raises(ZeroDivisionError, match="a bug"):
         write_for_ever(outlet)
     assert not outlet.is_alive
+
+
+def test_blocked_sinks_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited_s: list[float] = []
+    monkeypatch.setattr(Worker, "join", lambda _, timeout_s: waited_s.append(timeout_s) or False)
+    gate = threading.Event()
+    outlets = [QueuedOutlet(spec(RecordingSink(lambda _: gate.wait(30) and None))) for _ in range(2)]
+    for outlet in outlets:
+        outlet.stop()
+    monkeypatch.setattr(
+        "time.monotonic", lambda at=time.monotonic(): at + 9
+    )  # the first took nine of ten seconds
+    for outlet in outlets:
+        outlet.close()
+    gate.set()
+    assert all(0.5 < waited <= 1.5 for waited in waited_s)
 
 
 def test_a_blocked_sink_does_not_block_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
