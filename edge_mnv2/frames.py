@@ -37,7 +37,6 @@ class FrameFeed:
         on_read: Called with the milliseconds that a lossless read took.
 
     Attributes:
-        dropped: Live frames that a newer one displaced.
         bad_frames: Frames that could not be decoded; each was logged.
     """
 

@@ -180,9 +180,9 @@ def test_blocked_sinks_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> No
     outlets = [QueuedOutlet(spec(RecordingSink(lambda _: gate.wait(30) and None))) for _ in range(2)]
     for outlet in outlets:
         outlet.stop()
-    monkeypatch.setattr(
-        "time.monotonic", lambda at=time.monotonic(): at + 9
-    )  # the first took nine of ten seconds
+    # The first took nine of the ten seconds.
+    later_s = time.monotonic() + 9
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
     for outlet in outlets:
         outlet.close()
     gate.set()
