@@ -23,9 +23,7 @@ class Format(str, Enum):
 
 def batch(
     context: typer.Context,
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Pictures, folders, globs, videos.")
-    ],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Pictures, folders, globs, videos.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     model: options.Model = None,
     engine: options.Engine = None,
