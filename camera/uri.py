@@ -6,6 +6,8 @@ import difflib
 import glob
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -42,12 +44,8 @@ def open_source(uri: str) -> FrameSource:
         return V4l2Camera(Path(uri))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if scheme is None or scheme[1] == "file":
-        try:
+        with _looking_at(uri):
             return _from_path(uri if scheme is None else unquote(uri.removeprefix("file://")))
-        except OSError as error:
-            if isinstance(error, SourceNotFoundError):
-                raise
-            raise SourceNotFoundError(f"{uri} cannot be looked at: {error.strerror}.") from error
     if scheme[1] == "test":
         return SyntheticCamera(_synthetic_options(uri))
     near = difflib.get_close_matches(scheme[1], SCHEMES, n=1)
@@ -65,16 +63,17 @@ def open_files(text: str) -> list[FrameSource]:
         SourceNotFoundError: There are none.
         UnsupportedSourceError: It is no file but a camera.
     """
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves an unknown ~user as it is
-    if path.is_dir():
-        files = sorted(path.iterdir())
-    elif not path.exists() and glob.has_magic(text):
-        files = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-    else:
-        source = open_source(text)
-        if not isinstance(source, (Pictures, VideoFile)):
-            raise UnsupportedSourceError(f"{text} is a camera, where files are expected.")
-        return [source]
+    path = _expand_user(text)
+    with _looking_at(text):
+        if path.is_dir():
+            files = sorted(path.iterdir())
+        elif _is_glob(path):
+            files = _matches(path)
+        else:
+            source = open_source(text)
+            if not isinstance(source, (Pictures, VideoFile)):
+                raise UnsupportedSourceError(f"{text} is a camera, where files are expected.")
+            return [source]
     pictures = [file for file in files if is_picture(file) and file.is_file()]
     videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()]
     if not pictures and not videos:
@@ -85,18 +84,41 @@ def open_files(text: str) -> list[FrameSource]:
 def _from_path(text: str) -> FrameSource:
     if not text:
         raise UnsupportedSourceError("The source is empty: give a file, a folder, /dev/videoN, or test://.")
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves an unknown ~user as it is
+    path = _expand_user(text)
     if path.is_dir():
         return Pictures(list_pictures(path), str(path))
     if path.exists():
         return Pictures([path], str(path)) if is_picture(path) else VideoFile(path)
-    if glob.has_magic(text):
-        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - may be absolute
+    if _is_glob(path):
+        matches = _matches(path)
         pictures = [match for match in matches if is_picture(match) and match.is_file()]
         if not pictures:
             raise SourceNotFoundError(f"No picture matches {text}: check the pattern, and quote it.")
         return Pictures(pictures, text)
     raise SourceNotFoundError(f"There is no file, folder or device {text}: check the path.")
+
+
+@contextmanager
+def _looking_at(text: str) -> Iterator[None]:
+    """Report what the file system says against a path (no permission, too long) as a missing source."""
+    try:
+        yield
+    except SourceNotFoundError:
+        raise
+    except OSError as error:
+        raise SourceNotFoundError(f"{text} cannot be looked at: {error.strerror}.") from error
+
+
+def _expand_user(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - leaves an unknown ~user as it is
+
+
+def _is_glob(path: Path) -> bool:
+    return not path.exists() and glob.has_magic(str(path))
+
+
+def _matches(path: Path) -> list[Path]:
+    return [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - may be absolute
 
 
 def _synthetic_options(uri: str) -> SyntheticOptions:

@@ -7,7 +7,6 @@ working directory.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from edge_mnv2.errors import RequestError
+from edge_mnv2.files import expand_user
 from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
 _MAX_BYTES = 1024 * 1024
@@ -24,10 +24,10 @@ def _split_list(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
-def _expand_user(path: Path) -> Path:
+def _usable_path(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("a path cannot hold a null character")
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - leaves an unknown ~user as it is
+    return expand_user(path)
 
 
 def _number_as_text(value: object) -> object:
@@ -36,7 +36,7 @@ def _number_as_text(value: object) -> object:
 
 
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_number_as_text)]
-FilePath = Annotated[Path, AfterValidator(_expand_user)]
+FilePath = Annotated[Path, AfterValidator(_usable_path)]
 Texts = Annotated[list[Text], Field(min_length=1)]
 
 

@@ -27,3 +27,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(partial, path)  # noqa: PTH105 - the atomic call, by its own name
     finally:
         partial.unlink(missing_ok=True)
+
+
+def expand_user(path: str | Path) -> Path:
+    """Return a path with `~` replaced by the home directory; an unknown `~user` stays as it is.
+
+    `Path.expanduser` raises RuntimeError for that, which is no error of the file system.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - see above

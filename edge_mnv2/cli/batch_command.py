@@ -45,20 +45,14 @@ def batch(
     Example: edge-mnv2 batch photos/ --output out --annotate
     """
     from edge_mnv2.batch import run_batch
-    from edge_mnv2.detector import DetectorOptions, open_detector
+    from edge_mnv2.detector import open_detector
     from edge_mnv2.errors import RunError
     from edge_mnv2.pipeline import RunControl
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
     detector = open_detector(
         DEFAULT_MODEL if model is None else model,
-        DetectorOptions(
-            "auto" if engine is None else engine,
-            "auto" if precision is None else precision,
-            threads,
-            threshold=0.5 if threshold is None else threshold,
-            classes=None if classes is None else [name.strip() for name in classes.split(",")],
-        ),
+        options.detector_options(engine, precision, threads, threshold, classes),
     )
     try:
         with progress("frames") as on_frame:

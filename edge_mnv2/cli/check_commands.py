@@ -29,7 +29,7 @@ def evaluate(
 
     from rich.table import Table
 
-    from edge_mnv2.detector import DetectorOptions, open_detector
+    from edge_mnv2.detector import open_detector
     from edge_mnv2.errors import OutputPathError
     from edge_mnv2.evaluate import SCORE_THRESHOLD, evaluate_detector
     from edge_mnv2.files import write_atomically
@@ -37,13 +37,10 @@ def evaluate(
 
     if json_file is not None and json_file.resolve() == annotations.resolve():
         raise OutputPathError(f"{json_file} holds the annotations: choose another path.")
-    detector_options = DetectorOptions(
-        "auto" if engine is None else engine,
-        "auto" if precision is None else precision,
-        threads,
-        SCORE_THRESHOLD,
+    detector = open_detector(
+        DEFAULT_MODEL if model is None else model,
+        options.detector_options(engine, precision, threads, SCORE_THRESHOLD),
     )
-    detector = open_detector(DEFAULT_MODEL if model is None else model, detector_options)
     try:
         with context.obj.at_once(), progress("pictures") as on_picture:
             accuracy = evaluate_detector(detector, images, annotations, on_picture)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from edge_mnv2.detector import DetectorOptions
 
 Model = Annotated[
     str | None,
@@ -29,3 +32,23 @@ Mirror = Annotated[
     Path | None,
     typer.Option("--mirror", help="Folder that holds the package, for devices without network."),
 ]
+
+
+def detector_options(
+    engine: str | None,
+    precision: str | None,
+    threads: int | None,
+    threshold: float | None,
+    classes: str | None = None,
+) -> DetectorOptions:
+    """Return the options that were given, and the defaults of those that were not."""
+    from edge_mnv2.detector import DetectorOptions
+
+    default = DetectorOptions()
+    return DetectorOptions(
+        engine=default.engine if engine is None else engine,
+        precision=default.precision if precision is None else precision,
+        threads=threads,
+        threshold=default.threshold if threshold is None else threshold,
+        classes=None if classes is None else classes.split(","),
+    )

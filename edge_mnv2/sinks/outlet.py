@@ -102,12 +102,13 @@ class QueuedOutlet:
         self._worker.check()
         own = result.with_own_canvas() if self.wants_canvas else result
         with self._changed:
-            if len(self._queue) >= _QUEUE_LENGTH or self._is_gone:
+            if self._is_gone:
                 self.dropped += 1
+                return
             if len(self._queue) >= _QUEUE_LENGTH:
                 self._queue.popleft()
-            if not self._is_gone:
-                self._queue.append(own)
+                self.dropped += 1
+            self._queue.append(own)
             self._changed.notify()
 
     def stop(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edge_mnv2.files import expand_user
+
 
 def cache_dir() -> Path:
     """Return the cache directory, by the XDG base directory specification; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The specification: a relative path is to be ignored.
-    root = Path(base) if Path(base).is_absolute() else Path(os.path.expanduser("~/.cache"))  # noqa: PTH111 - never raises
+    root = Path(base) if Path(base).is_absolute() else expand_user("~/.cache")
     return root / "edge-mnv2"
 
 

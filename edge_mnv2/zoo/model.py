@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from edge_mnv2 import networks
 from edge_mnv2.errors import CacheError, RequestError, RunError
-from edge_mnv2.files import write_atomically
+from edge_mnv2.files import expand_user, write_atomically
 from edge_mnv2.networks.classifier import ClassifierSpec, build_classifier, build_features
 from edge_mnv2.networks.graph import shapes_only, weights_from
 from edge_mnv2.networks.ssdlite import SsdLite, SsdLiteGraph, SsdLiteSpec, build_ssdlite
@@ -78,7 +78,7 @@ def load_model(name: str) -> Model:
         WeightsError: Its file is damaged.
     """
     if name.endswith(".npz"):
-        path = Path(os.path.expanduser(name))  # noqa: PTH111 - leaves an unknown ~user as it is
+        path = expand_user(name)
         if not path.is_file():
             raise RequestError(f"There is no weights file {path}: check the path given with --model.")
         return Model(path.stem, "detect", load_weights(path))
@@ -119,7 +119,7 @@ def build_graph(model: Model, precision: str = "fp32") -> bytes:
     """
     if precision not in PRECISIONS:
         raise RequestError(f"There is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
-    built = build_ssdlite(model.spec, weights_from(model.weights.arrays))
+    built = build_ssdlite(model.spec, weights_from(model.weights.arrays()))
     return built.graph.to_onnx(model.name.replace("-", "_"), f"{model.name}, edge-mnv2, fp32")
 
 

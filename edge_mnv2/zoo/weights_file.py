@@ -50,14 +50,22 @@ class WeightsFile:
     Attributes:
         spec: The network.
         labels: Label by class id, without the background and unused ids.
-        arrays: Tensors by canonical name, float32.
+        stored: Tensors as they lie in the file: float16 values and residuals.
         digest: SHA-256 of the stored content in hexadecimal; what is built from it is keyed on this.
     """
 
     spec: SsdLiteSpec
     labels: dict[int, str]
-    arrays: dict[str, NDArray[np.float32]]
+    stored: dict[str, NDArray[np.float16]]
     digest: str
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the tensors by canonical name, float32; computed here, for only a build needs them."""
+        return {
+            name: array.astype(np.float32) + self.stored[name + _RESIDUAL]
+            for name, array in self.stored.items()
+            if not name.endswith(_RESIDUAL)
+        }
 
 
 def save_weights(
@@ -132,11 +140,7 @@ def load_weights(path: Path) -> WeightsFile:
             last_channels=meta.get("last_channels"),
         ),
         labels=dict(sorted((int(number), label) for number, label in meta["labels"].items())),
-        arrays={
-            name: array.astype(np.float32) + stored[name + _RESIDUAL]
-            for name, array in stored.items()
-            if not name.endswith(_RESIDUAL)
-        },
+        stored=stored,
         digest=digest,
     )
 

@@ -50,7 +50,7 @@ def test_the_person_model_is_fetched_from_a_mirror_and_equals_tensorflow(
     assert path == weights_path(PERSON)
     model = load_model("ssdlite-mnv2-person")
     assert (model.spec.classes, model.labels) == (2, {1: "person"})
-    check_golden(model.weights.arrays, 2, "ssdlite_person.npz")
+    check_golden(model.weights.arrays(), 2, "ssdlite_person.npz")
 
 
 @pytest.mark.network

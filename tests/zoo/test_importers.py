@@ -271,8 +271,9 @@ def test_a_fine_tuned_frozen_graph_imports_with_its_own_labels(tmp_path: Path) -
     assert found == spec
     weights = load_weights(tmp_path / "own.npz")
     assert (weights.spec, weights.labels) == (spec, {1: "cat", 2: "dog"})
+    imported = weights.arrays()
     for name, array in canonical(spec).items():
         if name.endswith("/weights"):
-            np.testing.assert_allclose(weights.arrays[name], array, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(imported[name], array, rtol=1e-5, atol=1e-6)
     with pytest.raises(RequestError, match="up to class 5, the network has 2"):
         import_model(tmp_path / "graph.pb", tmp_path / "own.npz", {5: "bird"})

@@ -28,7 +28,7 @@ def test_float16_with_residual_keeps_twenty_bits(
     save_weights(path, SPEC, {1: "a", 2: "ö"}, {"layer/weights": array})
     found = load_weights(path)
     assert (found.spec, found.labels) == (SPEC, {1: "a", 2: "ö"})
-    np.testing.assert_allclose(found.arrays["layer/weights"], array, rtol=2**-20, atol=1e-7)
+    np.testing.assert_allclose(found.arrays()["layer/weights"], array, rtol=2**-20, atol=1e-7)
 
 
 def test_the_same_content_gives_the_same_file(tmp_path: Path) -> None:
