@@ -9,41 +9,50 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_mnv2.detector import Detector, DetectorOptions, open_detector
     from edge_mnv2.errors import EdgeMnv2Error, RequestError, RunError
     from edge_mnv2.overlay import draw_overlay
     from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
-    from edge_mnv2.results import Detections, FrameResult
+    from edge_mnv2.predictor import Predictor, PredictorOptions, open_predictor
+    from edge_mnv2.results import Classification, Detections, FrameResult, SegmentationMap
+    from edge_mnv2.zoo.model import DecoderOptions, Variant
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Classification",
+    "DecoderOptions",
     "Detections",
-    "Detector",
-    "DetectorOptions",
     "EdgeMnv2Error",
     "FrameResult",
+    "Predictor",
+    "PredictorOptions",
     "RequestError",
     "RunControl",
     "RunError",
     "RunSummary",
+    "SegmentationMap",
+    "Variant",
     "draw_overlay",
-    "open_detector",
+    "open_predictor",
     "run_pipeline",
 ]
 
 _MODULES = {
+    "Classification": "results",
+    "DecoderOptions": "zoo.model",
     "Detections": "results",
-    "Detector": "detector",
-    "DetectorOptions": "detector",
     "EdgeMnv2Error": "errors",
     "FrameResult": "results",
+    "Predictor": "predictor",
+    "PredictorOptions": "predictor",
     "RequestError": "errors",
     "RunControl": "pipeline",
     "RunError": "errors",
     "RunSummary": "pipeline",
+    "SegmentationMap": "results",
+    "Variant": "zoo.model",
     "draw_overlay": "overlay",
-    "open_detector": "detector",
+    "open_predictor": "predictor",
     "run_pipeline": "pipeline",
 }
 

@@ -11,10 +11,10 @@ from camera import FrameSource, SourceInfo, open_files
 from camera.chain import Chain
 from camera.pictures import Pictures
 from camera.video_file import VideoFile
-from edge_mnv2.detector import Detector
 from edge_mnv2.errors import OutputPathError, RequestError
 from edge_mnv2.files import write_atomically
 from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.predictor import Predictor
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.coco import CocoResultsSink
 from edge_mnv2.sinks.csv_table import CsvSink
@@ -27,40 +27,50 @@ Format = Literal["coco", "csv", "jsonl"]
 def run_batch(
     inputs: Sequence[str],
     output: Path,
-    detector: Detector,
+    predictor: Predictor,
     control: RunControl,
     *,
     file_format: Format = "jsonl",
     annotate: bool = False,
+    masks: bool = False,
 ) -> RunSummary:
-    """Process files, folders and globs, and write `detections.FORMAT` into a folder.
+    """Process files, folders and globs, and write `detections.FORMAT` into a folder, whatever the task.
 
     Args:
         inputs: As on the command line; a picture that is named twice is processed once.
         output: Folder for what is written; annotated pictures go into its `annotated` folder.
-        detector: Left open.
+        predictor: Left open.
         control: Stop, limit, progress.
         file_format: JSON lines, COCO results (pictures only), or CSV.
         annotate: Whether to write annotated pictures.
+        masks: Whether records of a segmentation carry its masks.
 
     Raises:
-        RequestError: An input is a video where COCO results are wanted.
+        RequestError: COCO results are wanted of a video, or of a model that detects no objects.
         CameraError: An input does not exist, or is a camera.
         OutputPathError: The folder cannot be written.
     """
+    if file_format == "coco" and predictor.task != "detect":
+        raise RequestError("COCO results are for detections: choose --format jsonl or csv for this model.")
     sources = _without_repeats([source for text in inputs for source in open_files(text)])
     pictures = [path for source in sources if isinstance(source, Pictures) for path in source.paths]
     has_videos = any(isinstance(source, VideoFile) for source in sources)
     if file_format == "coco" and has_videos:
         raise RequestError("COCO results are for pictures: choose --format jsonl or csv for videos.")
-    specs = [_results_spec(file_format, output, pictures)]
+    path = output / f"detections.{'json' if file_format == 'coco' else file_format}"
+    openers: dict[Format, Callable[[int], JsonLinesSink | CsvSink | CocoResultsSink]] = {
+        "jsonl": lambda attempt: JsonLinesSink(path, attempt, masks=masks),
+        "csv": lambda attempt: CsvSink(path, predictor.task, attempt),
+        "coco": lambda _: _open_coco(path, pictures),
+    }
+    specs = [SinkSpec(f"{file_format} {path}", openers[file_format], wants_canvas=False, path=path)]
     if annotate:
         specs.append(pictures_spec(output / "annotated", numbered=has_videos))
 
     def sinks_for(_: SourceInfo) -> list[SinkSpec]:
         return specs
 
-    return run_pipeline(Chain(sources), detector, sinks_for, control)
+    return run_pipeline(Chain(sources), predictor, sinks_for, control)
 
 
 def _without_repeats(sources: Sequence[FrameSource]) -> list[FrameSource]:
@@ -76,17 +86,6 @@ def _without_repeats(sources: Sequence[FrameSource]) -> list[FrameSource]:
             source = Pictures(new, source.name)  # noqa: PLW2901 - the same source with fewer pictures
         kept.append(source)
     return kept
-
-
-def _results_spec(file_format: Format, output: Path, pictures: Sequence[Path]) -> SinkSpec:
-    suffix = "json" if file_format == "coco" else file_format
-    path = output / f"detections.{suffix}"
-    openers: dict[Format, Callable[[int], JsonLinesSink | CsvSink | CocoResultsSink]] = {
-        "jsonl": lambda attempt: JsonLinesSink(path, attempt),
-        "csv": lambda attempt: CsvSink(path, attempt),
-        "coco": lambda _: _open_coco(path, pictures),
-    }
-    return SinkSpec(f"{file_format} {path}", openers[file_format], wants_canvas=False, path=path)
 
 
 def _open_coco(path: Path, pictures: Sequence[Path]) -> CocoResultsSink:

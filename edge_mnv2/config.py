@@ -15,7 +15,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from edge_mnv2.errors import RequestError
 from edge_mnv2.files import expand_user
+from edge_mnv2.predictor import PredictorOptions
 from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
+from edge_mnv2.zoo.model import DecoderOptions, Variant, parse_size
 
 _MAX_BYTES = 1024 * 1024
 
@@ -30,12 +32,18 @@ def _usable_path(path: Path) -> Path:
     return expand_user(path)
 
 
+def _usable_size(text: str) -> str:
+    parse_size(text)
+    return text
+
+
 def _number_as_text(value: object) -> object:
     # `source: 0` and `classes: [1]` are numbers in YAML.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_number_as_text)]
+SizeText = Annotated[Text, AfterValidator(_usable_size)]
 FilePath = Annotated[Path, AfterValidator(_usable_path)]
 Texts = Annotated[list[Text], Field(min_length=1)]
 
@@ -55,20 +63,51 @@ class RunConfig(BaseModel):
     engine: Annotated[Literal["auto", "onnxruntime"], Field(description="Backend that runs the network")] = (
         "auto"
     )
-    precision: Annotated[Literal["auto", "fp32"], Field(description="Arithmetic of the network")] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "int8"],
+        Field(description="Arithmetic of the network; auto: int8 where its accuracy was checked and is good"),
+    ] = "auto"
+    force: Annotated[bool, Field(description="Run int8 although its accuracy check failed")] = False
     threads: Annotated[
         int | None, Field(ge=1, le=256, description="CPU threads; left out: as many as make sense")
     ] = None
-    threshold: Annotated[float, Field(gt=0, lt=1, description="Smallest score reported")] = 0.5
+    input_size: Annotated[
+        SizeText | None, Field(description="Another input size than the trained one, as WIDTHxHEIGHT")
+    ] = None
+    output_stride: Annotated[
+        Literal[8, 16, 32] | None, Field(description="Of a segmentation: 8 is finer, 32 faster")
+    ] = None
+    threshold: Annotated[
+        float | None,
+        Field(gt=0, lt=1, description="Smallest score reported; left out: 0.5 in detection, else none"),
+    ] = None
     classes: Annotated[
         Texts | None,
         BeforeValidator(_split_list),
         Field(description="Labels or numbers of the classes to report; left out: all"),
     ] = None
+    top_k: Annotated[int, Field(ge=1, le=1000, description="Most classes that a classification reports")] = 5
+    masks: Annotated[
+        bool,
+        Field(description="Segmentation at the frame's own resolution, with COCO RLE masks in the records"),
+    ] = False
     video: Annotated[FilePath | None, Field(description="Annotated video: .mp4 or .avi")] = None
     jsonl: Annotated[FilePath | None, Field(description="One record per frame; - for standard output")] = None
     pictures: Annotated[FilePath | None, Field(description="Folder for annotated pictures")] = None
     max_frames: Annotated[int | None, Field(ge=1, description="Stop after so many frames")] = None
+
+    def predictor_options(self) -> PredictorOptions:
+        """Return how the model is to be run."""
+        return PredictorOptions(
+            engine=self.engine,
+            precision=self.precision,
+            force=self.force,
+            threads=self.threads,
+            variant=Variant(
+                None if self.input_size is None else parse_size(self.input_size), self.output_stride
+            ),
+            decoder=DecoderOptions(self.threshold, self.classes, self.top_k, self.masks),
+        )
 
 
 def read_config(path: Path | None, flags: Mapping[str, object]) -> RunConfig:

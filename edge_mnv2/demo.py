@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 
 from camera import FrameSource, SourceInfo, open_source
-from edge_mnv2.detector import Detector
 from edge_mnv2.errors import FetchError
 from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.predictor import Predictor
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.specs import jsonl_spec, video_spec
 from edge_mnv2.zoo.fetch import fetch_demo_clip
@@ -37,7 +37,7 @@ def demo_source(mirror: Path | None) -> FrameSource:
         return open_source(_FALLBACK)
 
 
-def run_demo(source: FrameSource, output: Path, detector: Detector, control: RunControl) -> RunSummary:
+def run_demo(source: FrameSource, output: Path, predictor: Predictor, control: RunControl) -> RunSummary:
     """Write `demo.mp4` and `demo.jsonl` into a folder.
 
     Raises:
@@ -51,4 +51,4 @@ def run_demo(source: FrameSource, output: Path, detector: Detector, control: Run
             jsonl_spec(output / "demo.jsonl"),
         ]
 
-    return run_pipeline(source, detector, sinks_for, control)
+    return run_pipeline(source, predictor, sinks_for, control)

@@ -202,20 +202,21 @@ def _inference() -> Finding:
 def _detect_synthetic(frames: int = 10) -> tuple[set[str], float]:
     """Return the labels found in every frame, and the median duration of one."""
     from camera import open_source
-    from edge_mnv2.detector import DetectorOptions, open_detector
+    from edge_mnv2.predictor import PredictorOptions, open_predictor
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
-    detector = open_detector(DEFAULT_MODEL, DetectorOptions())
+    predictor = open_predictor(DEFAULT_MODEL, PredictorOptions())
     source = open_source(f"test://?fps=0&frames={frames}")
     labels, durations_ms = [], []
     try:
         source.open()
         for _ in range(frames):
             with source.read() as frame:
-                found, stages_ms = detector.detect(frame.image)
-            labels.append({detector.labels[class_id] for class_id in found.class_id.tolist()})
+                found, stages_ms = predictor.predict(frame.image)
+            class_ids = found.class_id.ravel().tolist()
+            labels.append({predictor.labels[class_id] for class_id in class_ids})
             durations_ms.append(sum(stages_ms.values()))
     finally:
         source.close()
-        detector.close()
+        predictor.close()
     return set.intersection(*labels), sorted(durations_ms)[frames // 2]

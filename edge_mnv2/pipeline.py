@@ -1,4 +1,4 @@
-"""The loop: source, newest frame, detector, overlay, sinks, release.
+"""The loop: source, newest frame, predictor, overlay, sinks, release.
 
 Live sources are read by a thread of their own into a slot that keeps the newest frame, so latency never
 builds up; files are read by the loop itself, and nothing is lost.
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera import CameraError, Frame, FrameSource, SourceInfo
-from edge_mnv2.detector import Detector
 from edge_mnv2.frames import FrameFeed
 from edge_mnv2.overlay import Hud, draw_overlay
-from edge_mnv2.results import FrameResult
+from edge_mnv2.predictor import Predictor
+from edge_mnv2.results import Classification, Detections, FrameResult
+from edge_mnv2.segments import segments_of
 from edge_mnv2.sinks.base import SinkSpec, check_outputs
 from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
 from edge_mnv2.telemetry.memory import peak_memory_mib
@@ -42,7 +43,7 @@ class RunSummary:
         drops: Lost frames and results by cause.
         bad_frames: Pictures and frames that could not be decoded; each was logged.
         failures: Why the run is not a success, one line each, logged when it happened; empty for a good run.
-        detections: How many boxes of each label.
+        found: By label: boxes; frames that show it (segmentation), or whose best class it is.
         stages: Percentiles by stage.
         peak_memory_mib: Largest resident size of the process.
         interrupted: Whether a stop was asked for before the source ended.
@@ -53,7 +54,7 @@ class RunSummary:
     drops: dict[str, int] = field(default_factory=dict)
     bad_frames: int = 0
     failures: list[str] = field(default_factory=list)
-    detections: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
     stages: dict[str, Percentiles] = field(default_factory=dict)
     peak_memory_mib: float = 0.0
     interrupted: bool = False
@@ -86,7 +87,7 @@ class RunControl:
 
 def run_pipeline(
     source: FrameSource,
-    detector: Detector,
+    predictor: Predictor,
     sinks_for: Callable[[SourceInfo], Sequence[SinkSpec]],
     control: RunControl,
 ) -> RunSummary:
@@ -94,7 +95,7 @@ def run_pipeline(
 
     Args:
         source: Not open yet; it is closed at the end.
-        detector: Left open.
+        predictor: Left open.
         sinks_for: Called with what the open source says of itself; the sinks are closed at the end.
         control: Stop, limit, progress.
 
@@ -114,7 +115,7 @@ def run_pipeline(
         for spec in specs:
             outlets.append(QueuedOutlet(spec) if info.live else Outlet(spec))
             stack.callback(outlets[-1].close)
-        return _Loop(source, info, detector, outlets, control).run()
+        return _Loop(source, info, predictor, outlets, control).run()
 
 
 class _Loop:
@@ -124,12 +125,12 @@ class _Loop:
         self,
         source: FrameSource,
         info: SourceInfo,
-        detector: Detector,
+        predictor: Predictor,
         outlets: list[Outlet | QueuedOutlet],
         control: RunControl,
     ) -> None:
         self._info = info
-        self._detector = detector
+        self._predictor = predictor
         self._outlets = outlets
         self._control = control
         self._wants_canvas = any(outlet.wants_canvas for outlet in outlets)
@@ -187,7 +188,7 @@ class _Loop:
         return summary
 
     def _process(self, frame: Frame) -> None:
-        detections, stages_ms = self._detector.detect(frame.image)
+        found, stages_ms = self._predictor.predict(frame.image)
         now_ns = time.monotonic_ns()
         age_ms = (now_ns - frame.captured_ns) / 1e6
         fps = self._rate.tick(now_ns)
@@ -197,7 +198,7 @@ class _Loop:
             canvas = self._canvas_of(frame.image)
             # A rate means nothing on still pictures.
             hud = None if self._info.size is None else Hud(fps, age_ms, self._feed.dropped)
-            draw_overlay(canvas, detections, self._detector.labels, hud)
+            draw_overlay(canvas, found, self._predictor.labels, hud)
             stages_ms["overlay"] = (time.perf_counter_ns() - start_ns) / 1e6
         result = FrameResult(
             origin=frame.origin,
@@ -207,10 +208,10 @@ class _Loop:
             age_ms=age_ms,
             width=frame.image.shape[1],
             height=frame.image.shape[0],
-            model=self._detector.name,
-            task=self._detector.task,
-            labels=self._detector.labels,
-            detections=detections,
+            model=self._predictor.name,
+            task=self._predictor.task,
+            labels=self._predictor.labels,
+            found=found,
             stages_ms=stages_ms,
             canvas=canvas,
         )
@@ -220,7 +221,7 @@ class _Loop:
         for outlet in self._outlets:
             outlet.write(result)
         self._times.add("sinks", (time.perf_counter_ns() - start_ns) / 1e6)
-        self._summary.detections.update(map(result.label, detections.class_id.tolist()))
+        self._summary.found.update(map(result.label, _counted(result)))
 
     def _canvas_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the canvas with the frame on it: one buffer, made anew only when the size changes."""
@@ -228,3 +229,14 @@ class _Loop:
             self._canvas = np.empty_like(image)
         np.copyto(self._canvas, image)
         return self._canvas
+
+
+def _counted(result: FrameResult) -> list[int]:
+    """Return the class ids that one frame adds to the summary."""
+    match result.found:
+        case Detections():
+            return [int(class_id) for class_id in result.found.class_id]
+        case Classification():
+            return [int(class_id) for class_id in result.found.class_id[:1]]
+        case segmentation:
+            return [segment.class_id for segment in segments_of(segmentation, result.width, result.height)]

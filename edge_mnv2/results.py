@@ -42,6 +42,58 @@ class Detections:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SegmentationMap:
+    """The class of every part of one frame.
+
+    Attributes:
+        class_id: (h, w) uint8. The map covers the whole frame; its resolution may be the frame's or another.
+
+    Raises:
+        ValueError: It is no map of uint8.
+    """
+
+    class_id: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        """Check the map and make it read-only."""
+        if self.class_id.ndim != 2 or not self.class_id.size:
+            raise ValueError(f"class_id must be a map of at least one pixel, received {self.class_id.shape}.")
+        _check("class_id", self.class_id, self.class_id.shape, np.uint8)
+        self.class_id.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classification:
+    """What one frame shows, best class first.
+
+    Attributes:
+        class_id: (k,) int64, in the model's own numbering.
+        score: (k,) float32 between 0 and 1.
+
+    Raises:
+        ValueError: Shapes or dtypes do not fit together.
+    """
+
+    class_id: NDArray[np.int64]
+    score: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Check the columns and make them read-only."""
+        count = len(self.score)
+        _check("score", self.score, (count,), np.float32)
+        _check("class_id", self.class_id, (count,), np.int64)
+        for column in (self.class_id, self.score):
+            column.flags.writeable = False
+
+    def __len__(self) -> int:
+        """Return how many classes are reported."""
+        return len(self.score)
+
+
+Result = Detections | SegmentationMap | Classification
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FrameResult:
     """One frame's result on its way to the sinks.
 
@@ -54,9 +106,9 @@ class FrameResult:
         width: Of the frame in pixels.
         height: Of the frame in pixels.
         model: Name of the model.
-        task: `detect`.
+        task: `detect`, `segment` or `classify`.
         labels: Label by class id.
-        detections: What was found.
+        found: What the network says of the frame.
         stages_ms: Duration of each stage by name.
         canvas: The frame with the overlay on it, (H, W, 3) BGR; None when no sink wants pixels. It belongs to
             the loop and is valid until `write` returns: a sink that keeps it copies it.
@@ -72,7 +124,7 @@ class FrameResult:
     model: str
     task: str
     labels: Mapping[int, str]
-    detections: Detections
+    found: Result
     stages_ms: Mapping[str, float]
     canvas: NDArray[np.uint8] | None
 

@@ -13,6 +13,7 @@ from engines.errors import (
 )
 from engines.factory import BACKENDS, open_engine
 from engines.fake import FakeEngine
+from engines.onnx_runtime import OnnxRuntimeEngine
 
 __all__ = [
     "BACKENDS",
@@ -21,6 +22,7 @@ __all__ = [
     "EngineError",
     "FakeEngine",
     "ModelFileError",
+    "OnnxRuntimeEngine",
     "TensorMismatchError",
     "TensorSpec",
     "allocate_inputs",

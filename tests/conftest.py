@@ -60,15 +60,20 @@ def clip(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def coco_model() -> Model:
-    """The embedded model."""
+    """The embedded detector."""
     return load_model("ssdlite-mnv2-coco")
 
 
 @pytest.fixture(scope="session")
 def golden_coco() -> dict[str, NDArray[np.generic]]:
-    """TensorFlow's own outputs for the embedded model's original."""
-    with np.load(GOLDEN / "ssdlite_coco.npz") as archive:
-        return {name: archive[name] for name in archive.files}
+    """TensorFlow's own outputs for the embedded detector's original."""
+    return read_golden("ssdlite_coco.npz")
+
+
+def read_golden(name: str) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of a file of golden outputs."""
+    with np.load(GOLDEN / name) as archive:
+        return {key: archive[key] for key in archive.files}
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from edge_mnv2.config import RunConfig, read_config
 from edge_mnv2.errors import RequestError
+from edge_mnv2.predictor import PredictorOptions
+from edge_mnv2.zoo.model import DecoderOptions, Variant
 from tests.conftest import ROOT
 
 
@@ -48,6 +50,82 @@ def test_all_errors_come_at_once_each_with_its_setting(tmp_path: Path) -> None:
     assert "threshold: input should be less than 1, received 2." in text
     assert "source: it must be given." in text
     assert "engine: input should be 'auto' or 'onnxruntime', received 'tpu'." in text
+
+
+def test_left_out_settings_are_those_of_the_library() -> None:
+    assert read_config(None, {"source": "x"}).predictor_options() == PredictorOptions()
+
+
+def test_every_setting_of_the_network_reaches_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "source: x\nengine: onnxruntime\nprecision: int8\nforce: true\nthreads: 2\ninput_size: 640x480\n"
+        "output_stride: 8\nthreshold: 0.25\nclasses: [person, 7]\ntop_k: 3\nmasks: true\n",
+    )
+    assert read_config(path, {}).predictor_options() == PredictorOptions(
+        engine="onnxruntime",
+        precision="int8",
+        force=True,
+        threads=2,
+        variant=Variant(size=(480, 640), output_stride=8),
+        decoder=DecoderOptions(threshold=0.25, classes=["person", "7"], top_k=3, masks=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "found"),
+    [
+        ("precision", "auto", "auto"),
+        ("precision", "fp32", "fp32"),
+        ("precision", "int8", "int8"),
+        ("force", "false", False),
+        ("input_size", "513", "513"),
+        ("input_size", "64 X 32", "64 X 32"),
+        ("output_stride", "16", 16),
+        ("output_stride", "32", 32),
+        ("top_k", "1", 1),
+        ("top_k", "1000", 1000),
+        ("masks", "yes", True),
+        ("threshold", "0.999", 0.999),
+    ],
+)
+def test_values_that_are_good(tmp_path: Path, setting: str, value: str, found: object) -> None:
+    config = read_config(write(tmp_path, f"source: x\n{setting}: {value}\n"), {})
+    assert getattr(config, setting) == found
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("precision", "int4", "precision: input should be 'auto', 'fp32' or 'int8', received 'int4'."),
+        ("precision", "8", "precision: input should be 'auto', 'fp32' or 'int8', received 8."),
+        ("force", "perhaps", "force: input should be a valid boolean"),
+        ("force", "3", "force: input should be a valid boolean"),
+        ("masks", "[]", "masks: input should be a valid boolean, received []."),
+        ("input_size", "big", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not 'big'"),
+        ("input_size", "640x", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not '640x'"),
+        ("input_size", "-4", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not '-4'"),
+        ("input_size", "[640, 480]", "input_size: input should be a valid string, received [640, 480]."),
+        ("output_stride", "4", "output_stride: input should be 8, 16 or 32, received 4."),
+        ("output_stride", "x", "output_stride: input should be 8, 16 or 32, received 'x'."),
+        ("top_k", "0", "top_k: input should be greater than or equal to 1, received 0."),
+        ("top_k", "1001", "top_k: input should be less than or equal to 1000, received 1001."),
+        ("top_k", "1.5", "top_k: input should be a valid integer, got a number with a fractional part"),
+        ("top_k", "none", "top_k: input should be a valid integer"),
+        ("threshold", "0", "threshold: input should be greater than 0, received 0."),
+        ("threads", "257", "threads: input should be less than or equal to 256, received 257."),
+        ("classes", "[]", "classes: list should have at least 1 item after validation, not 0, received []."),
+    ],
+)
+def test_values_that_are_not_are_named_with_what_is_expected(
+    tmp_path: Path, setting: str, value: str, words: str
+) -> None:
+    path = write(tmp_path, f"source: x\n{setting}: {value}\n")
+    with pytest.raises(RequestError) as caught:
+        read_config(path, {})
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{path}: {setting}: ")
+    assert words in line
 
 
 @pytest.mark.parametrize(

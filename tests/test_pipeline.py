@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,13 @@ import pytest
 
 from camera import BadFrameError, CameraError, EndOfStream, Frame, FrameSource, SourceInfo, open_source
 from edge_mnv2.errors import OutputPathError, SinkError
+from edge_mnv2.overlay import draw_overlay
 from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
-from edge_mnv2.results import FrameResult
+from edge_mnv2.predictor import Predictor
+from edge_mnv2.results import Classification, FrameResult, SegmentationMap
 from edge_mnv2.sinks.base import SinkSpec
 from engines import EngineError
-from tests.samples import fake_detector
+from tests.samples import CLASSIFIER_LABELS, LABELS, fake_classifier, fake_predictor, fake_segmenter
 
 
 class ListSource:
@@ -69,11 +71,11 @@ def run(
     canvas: bool = False,
     stop: threading.Event | None = None,
     max_frames: int | None = None,
-    detector: object = None,
+    predictor: Predictor | None = None,
 ) -> RunSummary:
     specs = [SinkSpec(f"sink {index}", lambda _, sink=sink: sink, canvas) for index, sink in enumerate(sinks)]
     control = RunControl(stop or threading.Event(), max_frames)
-    return run_pipeline(source, detector or fake_detector(), lambda _: specs, control)  # type: ignore[arg-type]
+    return run_pipeline(source, predictor or fake_predictor(), lambda _: specs, control)
 
 
 def test_a_file_is_lossless_and_frames_are_released_in_order() -> None:
@@ -82,7 +84,7 @@ def test_a_file_is_lossless_and_frames_are_released_in_order() -> None:
     summary = run(source, sink)
     assert [result.seq for result in sink.results] == list(range(20)) == released
     assert (summary.frames, summary.ok, summary.interrupted) == (20, True, False)
-    assert summary.detections == {"person": 20}
+    assert summary.found == {"person": 20}
     assert summary.stages.keys() == {"read", "prepare", "infer", "decode", "sinks"}
     assert not any(summary.drops.values())
     assert sink.closed
@@ -90,6 +92,52 @@ def test_a_file_is_lossless_and_frames_are_released_in_order() -> None:
     result = sink.results[3]
     assert (result.width, result.height, result.origin, result.task) == (8, 8, "list", "detect")
     assert result.age_ms >= 0
+
+
+def test_a_segmentation_counts_the_frames_that_show_a_class() -> None:
+    source, sink = ListSource([frame(seq) for seq in range(4)]), Collector()
+    summary = run(source, sink, predictor=fake_segmenter())
+    assert summary.found == {"person": 4}  # and no background
+    assert summary.stages.keys() == {"read", "prepare", "infer", "decode", "sinks"}
+    for result in sink.results:
+        assert (result.task, result.labels, result.canvas) == ("segment", LABELS, None)
+        assert isinstance(result.found, SegmentationMap)
+        assert (result.found.class_id.mean(), result.found.class_id[:, 0].all()) == (0.5, True)
+
+
+def test_a_classification_counts_the_best_class_of_each_frame() -> None:
+    source, sink = ListSource([frame(seq) for seq in range(4)]), Collector()
+    summary = run(source, sink, predictor=fake_classifier())
+    assert summary.found == {"goldfish": 4}
+    for result in sink.results:
+        assert (result.task, result.labels) == ("classify", CLASSIFIER_LABELS)
+        assert isinstance(result.found, Classification)
+        assert result.found.class_id.tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("make", [fake_predictor, fake_segmenter, fake_classifier])
+def test_what_is_found_is_drawn_onto_the_canvas_and_onto_nothing_else(make: Callable[[], Predictor]) -> None:
+    image = np.full((96, 128, 3), 90, np.uint8)
+    drawn: list[np.ndarray] = []
+
+    class Copying(Collector):
+        def write(self, result: FrameResult) -> None:
+            assert result.canvas is not None
+            drawn.append(result.canvas.copy())
+
+    class Pictures(ListSource):
+        def open(self) -> SourceInfo:
+            return SourceInfo("list", False, None, 1, None)  # without a rate, and so without a status line
+
+    still = Frame(image, 0, time.monotonic_ns(), "list")
+    summary = run(Pictures([still]), Copying(), canvas=True, predictor=make())
+    expected = np.full_like(image, 90)
+    found, _ = make().predict(image)
+    draw_overlay(expected, found, make().labels)
+    np.testing.assert_array_equal(drawn[0], expected)
+    assert (expected != 90).any()
+    assert (image == 90).all()
+    assert summary.stages.keys() == {"read", "prepare", "infer", "decode", "overlay", "sinks"}
 
 
 def test_bad_frames_are_counted_and_the_rest_goes_on() -> None:
@@ -120,7 +168,7 @@ def test_an_engine_that_fails_ends_the_run_and_closes_the_sinks() -> None:
         raise EngineError("out of memory")
 
     sink = Collector()
-    summary = run(ListSource([frame(0)]), sink, detector=fake_detector(crash))
+    summary = run(ListSource([frame(0)]), sink, predictor=fake_predictor(crash))
     assert summary.failures == ["out of memory"]
     assert sink.closed
 
@@ -139,7 +187,7 @@ def test_a_crash_in_the_capture_thread_reaches_the_caller() -> None:
 def test_stop_finishes_the_frame_in_hand_and_closes_everything() -> None:
     stop = threading.Event()
     source, sink = ListSource([frame(seq) for seq in range(9)]), Collector()
-    summary = run(source, sink, stop=stop, detector=fake_detector(stop.set))
+    summary = run(source, sink, stop=stop, predictor=fake_predictor(stop.set))
     assert (len(sink.results), summary.frames, summary.interrupted, summary.ok) == (1, 1, True, True)
     assert sink.closed
     assert source.closed
@@ -183,7 +231,7 @@ def test_live_newest_frame_wins_and_drops_are_counted() -> None:
 
     source = Fast([frame(seq, released) for seq in range(100)], live=True)
     # The first inference lasts until the camera has shown everything.
-    summary = run(source, sink := Collector(), detector=fake_detector(lambda: all_read.wait(30) and None))
+    summary = run(source, sink := Collector(), predictor=fake_predictor(lambda: all_read.wait(30) and None))
     seen = [result.seq for result in sink.results]
     assert seen[-1] == 99
     assert len(seen) <= 3
@@ -191,23 +239,24 @@ def test_live_newest_frame_wins_and_drops_are_counted() -> None:
     assert sorted(released) == list(range(100))
 
 
-def test_the_frame_itself_goes_to_the_network_and_nothing_is_copied() -> None:
+@pytest.mark.parametrize("make", [fake_predictor, fake_segmenter, fake_classifier])
+def test_the_frame_itself_goes_to_the_network_and_nothing_is_copied(make: Callable[[], Predictor]) -> None:
     """Headless: the network reads the camera's buffer, and no memory of a frame's size is taken."""
     height, width = 1000, 1500
     seen: list[int] = []
-    detector = fake_detector()
-    prepare = detector._network.prepare
+    predictor = make()
+    prepare = predictor._network.prepare
 
     def spy(image: np.ndarray, out: np.ndarray) -> object:
         seen.append(image.ctypes.data)
         return prepare(image, out)
 
-    detector._network.prepare = spy  # type: ignore[method-assign]
+    predictor._network.prepare = spy  # type: ignore[method-assign]
     images = [np.zeros((height, width, 3), np.uint8) for _ in range(3)]
     frames = [Frame(image, seq, time.monotonic_ns(), "list") for seq, image in enumerate(images)]
     tracemalloc.start()
     try:
-        run(ListSource(frames), Collector(), detector=detector)
+        run(ListSource(frames), Collector(), predictor=predictor)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -250,7 +299,7 @@ def test_outputs_never_take_the_place_of_inputs_or_of_each_other(tmp_path: Path)
         specs = [SinkSpec("x", lambda _: Collector(), False, tmp_path / path) for path in paths]
         with pytest.raises(OutputPathError, match="choose another path"):
             run_pipeline(
-                Reading([frame(0)]), fake_detector(), lambda _, s=specs: s, RunControl(threading.Event())
+                Reading([frame(0)]), fake_predictor(), lambda _, s=specs: s, RunControl(threading.Event())
             )
 
 
@@ -289,7 +338,7 @@ def test_a_sink_that_cannot_be_opened_closes_what_was_opened() -> None:
 
     specs = [SinkSpec("good", lambda _: good, False), SinkSpec("bad", refuse, False)]
     with pytest.raises(OutputPathError):
-        run_pipeline(source, fake_detector(), lambda _: specs, RunControl(threading.Event()))
+        run_pipeline(source, fake_predictor(), lambda _: specs, RunControl(threading.Event()))
     assert good.closed
     assert source.closed
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_mnv2 import __version__
-from edge_mnv2.cli import batch_command, check_commands, models_commands, run_commands
+from edge_mnv2.cli import batch_command, build_commands, check_commands, models_commands, run_commands
 from edge_mnv2.cli.console import ConsoleHandler, print_error
 from edge_mnv2.stop import StopRequest
 
@@ -24,6 +24,9 @@ app = typer.Typer(
 app.command("run")(run_commands.run)
 app.command("demo")(run_commands.demo)
 app.command("batch")(batch_command.batch)
+models_commands.app.command("build")(build_commands.build)
+models_commands.app.command("calibrate")(build_commands.calibrate)
+models_commands.app.command("check")(build_commands.check)
 app.add_typer(models_commands.app, name="models")
 app.command("eval")(check_commands.evaluate)
 app.command("doctor")(check_commands.doctor)

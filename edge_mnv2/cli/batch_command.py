@@ -28,9 +28,14 @@ def batch(
     model: options.Model = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
+    force: options.Force = None,
     threads: options.Threads = None,
+    input_size: options.InputSize = None,
+    output_stride: options.OutputStride = None,
     threshold: options.Threshold = None,
     classes: options.Classes = None,
+    top_k: options.TopK = None,
+    masks: options.Masks = None,
     annotate: Annotated[
         bool,
         typer.Option("--annotate", help="Write annotated pictures too, into OUTPUT/annotated."),
@@ -40,32 +45,43 @@ def batch(
         typer.Option("--format", "-f", help="detections.jsonl, COCO results (.json), or .csv"),
     ] = Format.jsonl,
 ) -> int:
-    """Detect objects in many files. Nothing is lost: a bad picture is reported and the rest goes on.
+    """Detect, segment or classify many files. Nothing is lost: a bad picture is reported, the rest goes on.
 
     Example: edge-mnv2 batch photos/ --output out --annotate
     """
     from edge_mnv2.batch import run_batch
-    from edge_mnv2.detector import open_detector
     from edge_mnv2.errors import RunError
     from edge_mnv2.pipeline import RunControl
+    from edge_mnv2.predictor import open_predictor
+    from edge_mnv2.segments import import_coco_masks
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
-    detector = open_detector(
+    if masks:
+        import_coco_masks()  # missing, it must be said now, not at the first picture
+    predictor = open_predictor(
         DEFAULT_MODEL if model is None else model,
-        options.detector_options(engine, precision, threads, threshold, classes),
+        options.predictor(
+            engine,
+            precision,
+            force,
+            threads,
+            options.variant(input_size, output_stride),
+            options.decoder(threshold, classes, top_k, masks),
+        ),
     )
     try:
         with progress("frames") as on_frame:
             summary = run_batch(
                 inputs,
                 output,
-                detector,
+                predictor,
                 RunControl(context.obj.event, on_frame=on_frame),
                 file_format=file_format.value,
                 annotate=annotate,
+                masks=bool(masks),
             )
     finally:
-        detector.close()
+        predictor.close()
     code = finish(summary)
     if summary.interrupted:
         raise RunError(f"Interrupted after {summary.frames} frames; what is written is complete up to there.")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Tables that are piped into a file or an issue keep their columns.
 _PIPED_WIDTH = 160
 _LOG_INTERVAL_S = 10.0
+# A classification of a long video finds hundreds.
+_MOST_LABELS = 30
 
 _log = logging.getLogger(__name__)
 
@@ -101,8 +103,9 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     totals.add_row("dropped", drops or "0")
     totals.add_row("bad pictures or frames", str(summary.bad_frames))
     totals.add_row("peak memory", f"{summary.peak_memory_mib:.0f} MiB")
-    found = ", ".join(f"{label} {count}" for label, count in summary.detections.most_common())
-    totals.add_row("detections", found or "none")
+    found = ", ".join(f"{label} {count}" for label, count in summary.found.most_common(_MOST_LABELS))
+    more = len(summary.found) - _MOST_LABELS
+    totals.add_row("found", (found or "none") + (f", and {more} more" if more > 0 else ""))
     for failure in summary.failures:
         totals.add_row("failed", failure)
     console.print(totals)

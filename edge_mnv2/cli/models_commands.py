@@ -1,16 +1,21 @@
-"""`edge-mnv2 models ...`."""
+"""`edge-mnv2 models list|info|table|fetch|import`: what there is, and where it comes from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_mnv2.cli import options
 from edge_mnv2.cli.console import make_console
 
-app = typer.Typer(help="List, fetch, build and import models.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edge_mnv2.zoo.paper import Row
+
+app = typer.Typer(help="List, fetch, build, import, calibrate and check models.", no_args_is_help=True)
 
 # Columns of a terminal from which on the list fits side by side.
 _WIDE = 145
@@ -23,21 +28,23 @@ def list_models() -> None:
     """Show the models of the catalogue and where their weights are."""
     from rich.table import Table
 
+    from edge_mnv2.zoo.architectures import architecture_of
     from edge_mnv2.zoo.catalogue import CATALOGUE
     from edge_mnv2.zoo.labels import read_labels
-    from edge_mnv2.zoo.model import count, spec_of, weights_path
+    from edge_mnv2.zoo.model import weights_path
+    from edge_mnv2.zoo.paper import row_of
 
     rows = []
     for card in CATALOGUE:
-        path, spec = weights_path(card), spec_of(card)
+        path = weights_path(card)
         rows.append(
             {
                 "name": card.name,
-                "task": card.task,
-                "classes": str(len(read_labels(card.labels))),
-                "input": f"{spec.size[1]}x{spec.size[0]}",
+                "task": architecture_of(card.spec).task,
+                "classes": str(len(read_labels(card.labels).by_class(1))),
+                "input": f"{card.spec.size[1]}x{card.spec.size[0]}",
                 "file": f"{path.stat().st_size / 1e6:.1f} MB" if path else "-",
-                "parameters": f"{count(spec)[0] / 1e6:.2f} M",
+                "parameters": f"{row_of(card.spec).parameters / 1e6:.2f} M",
                 "licence": card.licence,
                 "from": str(card.origin),
                 "weights": "not fetched" if path is None else "embedded" if card.embedded else "cached",
@@ -60,40 +67,49 @@ def list_models() -> None:
 
 @app.command()
 def info(name: Name) -> None:
-    """Show one model: network, parameters and multiply-adds beside the paper's, origin, classes."""
+    """Show one model: network, counts beside the paper's, int8 ranges and their check, origin, classes."""
     from rich.table import Table
 
     from edge_mnv2.zoo.catalogue import CATALOGUE
-    from edge_mnv2.zoo.model import count, load_model, paper_rows
+    from edge_mnv2.zoo.model import load_model
+    from edge_mnv2.zoo.paper import as_in_the_paper, describe, row_of
 
     model = load_model(name)
-    parameters, multiply_adds = count(model.spec)
+    row = row_of(model.spec)
     table = Table(title=model.name, title_justify="left", show_header=False)
     table.add_row("task", model.task)
-    table.add_row("input", f"{model.spec.size[1]}x{model.spec.size[0]}")
-    table.add_row("width multiplier", f"{model.spec.width_multiplier:g}")
-    table.add_row("parameters", f"{parameters:,}")
-    table.add_row("multiply-adds", f"{multiply_adds:,}")
+    table.add_row("network", describe(model.spec))
+    table.add_row("parameters", f"{row.parameters:,}")
+    table.add_row("multiply-adds", f"{row.multiply_adds:,}")
+    table.add_row("int8", _int8_state(name))
     for card in CATALOGUE:
         if card.name == name:
             table.add_row("from", f"{card.origin}, {card.licence}")
-            table.add_row("archive SHA-256", card.origin.sha256)
+            table.add_row("SHA-256 of that", card.origin.sha256)
     table.add_row("content SHA-256", model.weights.digest)
     table.add_row("classes", ", ".join(f"{number} {label}" for number, label in model.labels.items()))
     console = make_console()
     console.print(table)
-    paper = Table("network", "parameters", "paper", "multiply-adds", "paper", "condition in the paper")
-    paper.title, paper.title_justify = "Beside the paper (arXiv 1801.04381)", "left"
-    for row in paper_rows(model.spec):
-        paper.add_row(
-            row.network,
-            f"{row.parameters / 1e6:.2f} M",
-            f"{row.paper.parameters / 1e6:.1f} M" if row.paper else "-",
-            f"{row.multiply_adds / 1e6:.0f} M",
-            f"{row.paper.multiply_adds / 1e6:.0f} M" if row.paper else "-",
-            row.paper.condition if row.paper else "",
-        )
-    console.print(paper)
+    nearest = as_in_the_paper(model.spec)
+    rows = [row] if nearest is None else [row, row_of(nearest)]
+    console.print(_counts("Beside the paper (arXiv 1801.04381)", rows))
+
+
+@app.command("table")
+def paper_table() -> None:
+    """Show what the paper's networks cost: counts, memory, file size, beside published figures."""
+    from edge_mnv2.zoo.paper import paper_grid, paper_networks, row_of
+
+    console = make_console()
+    rows = [row_of(spec) for spec in (*paper_networks(), *paper_grid())]
+    console.print(_counts("The paper's networks (arXiv 1801.04381)", rows))
+    console.print(
+        "Counted: kernels, and with them one bias per channel, into which batch norm is folded; one "
+        "multiplication with its addition is one multiply-add, convolutions only. Peak memory: activations, "
+        "float32, by the lifetimes of tensors. File: the float32 ONNX graph. See docs/networks.md for what "
+        "differs from the published figures, and why.",
+        highlight=False,
+    )
 
 
 @app.command()
@@ -121,55 +137,96 @@ def fetch(context: typer.Context, name: Name, mirror: options.Mirror = None) -> 
     typer.echo(f"{name}: fetched to {path}")
 
 
-@app.command()
-def build(
-    name: Name,
-    precision: options.Precision = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write the ONNX file here, not into the cache."),
-    ] = None,
-) -> None:
-    """Build a model's ONNX graph. `run` does it by itself on first use."""
-    from edge_mnv2.errors import OutputPathError
-    from edge_mnv2.files import write_atomically
-    from edge_mnv2.zoo.model import build_graph, ensure_graph, load_model
-
-    model = load_model(name)
-    if output is None:
-        typer.echo(ensure_graph(model, precision or "fp32", rebuild=True))
-        return
-    serialised = build_graph(model, precision or "fp32")
-    try:
-        write_atomically(output, serialised)
-    except OSError as error:
-        raise OutputPathError(f"{output} cannot be written: {error.strerror}.") from error
-    typer.echo(output)
-
-
 @app.command("import")
 def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            help="model.json (TensorFlow.js), frozen graph (.pb), or a folder, .tgz, .whl or .zip with one."
+            help="model.json (TensorFlow.js), frozen graph (.pb), .tflite, state dict of torchvision's "
+            "mobilenet_v2 (.pth), or a folder, .tgz, .whl or .zip with one."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Weights file to write (.npz).")],
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", help="Text file, one label per line, class 1 first. Left out: COCO's."),
+        typer.Option(
+            "--labels",
+            help="Text file, one label per line, first class first, without the background. Left out: those "
+            "in the file, or COCO's, VOC's, ImageNet's.",
+        ),
+    ] = None,
+    input_size: Annotated[
+        str | None,
+        typer.Option(
+            "--input-size", metavar="WxH", help="Size that it was trained for, if not the usual one."
+        ),
     ] = None,
 ) -> None:
-    """Import a trained SSDLite MobileNetV2 from another framework's file; TensorFlow is not needed."""
+    """Import a trained SSDLite, Mobile DeepLabv3 or classifier from another framework's file."""
     from edge_mnv2.errors import RequestError
     from edge_mnv2.zoo.importing import import_model
-    from edge_mnv2.zoo.labels import COCO_LABELS, read_labels
+    from edge_mnv2.zoo.labels import read_labels
+    from edge_mnv2.zoo.model import parse_size
+    from edge_mnv2.zoo.paper import describe
 
     if output.suffix != ".npz":
         raise RequestError(f"{output}: a weights file must end in .npz.")
-    spec = import_model(source, output, read_labels(labels or COCO_LABELS))
-    typer.echo(
-        f"{output}: SSDLite, {spec.classes - 1} classes and background, width {spec.width_multiplier:g}. "
-        f"Use it: edge-mnv2 run --model {output} --source ..."
+    spec = import_model(
+        source,
+        output,
+        None if labels is None else read_labels(labels),
+        None if input_size is None else parse_size(input_size),
     )
+    typer.echo(f"{output}: {describe(spec)}. Use it: edge-mnv2 run --model {output} --source ...")
+
+
+def _int8_state(name: str) -> str:
+    """Return in words whether a model can run in int8, and what its accuracy check said."""
+    from edge_mnv2.errors import RequestError, WeightsError
+    from edge_mnv2.zoo.accuracy_record import find_record
+    from edge_mnv2.zoo.model import load_model
+    from edge_mnv2.zoo.ranges_file import TRAINED, find_ranges
+
+    model = load_model(name)
+    try:
+        ranges, record = find_ranges(model), find_record(model)
+    except (RequestError, WeightsError) as error:
+        return str(error)
+    if ranges is None:
+        return "no activation ranges: edge-mnv2 models calibrate"
+    if ranges.method == TRAINED:
+        how = "trained for it"
+    else:
+        tried = ", ".join(f"{row.method} {row.agreement:.3f}" for row in ranges.compared)
+        how = f"ranges by {ranges.method} on {ranges.images} pictures (agreement with float32: {tried})"
+    if record is None:
+        return how if ranges.method == TRAINED else f"{how}; not checked: edge-mnv2 models check"
+    figures = ", ".join(f"{figure} {value:.3f}" for figure, value in record.figures.items())
+    verdict = f"failed: {' '.join(record.failures)}" if record.failures else "good"
+    return f"{how}; check on {record.images} pictures: {verdict} ({figures})"
+
+
+def _counts(title: str, rows: list[Row]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("network")
+    headings = ("kernels", "parameters", "published", "multiply-adds", "published", "peak memory", "file")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    table.add_column("published by")
+    for row in rows:
+        table.add_row(
+            row.network,
+            f"{row.kernels:,}",
+            f"{row.parameters:,}",
+            "\n".join(
+                "-" if found.parameters is None else f"{found.parameters:g} M" for found in row.published
+            ),
+            f"{row.multiply_adds / 1e6:.1f} M",
+            "\n".join(f"{found.multiply_adds:g} M" for found in row.published),
+            f"{row.peak_bytes / 2**20:.2f} MiB",
+            f"{row.file_bytes / 1e6:.1f} MB",
+            "\n".join(found.source for found in row.published),
+        )
+    return table

@@ -8,25 +8,52 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edge_mnv2.detector import DetectorOptions
+    from edge_mnv2.predictor import PredictorOptions
+    from edge_mnv2.zoo.model import DecoderOptions, Variant
 
 Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Name from `models list`, or the path of a weights file (.npz)."),
 ]
 Engine = Annotated[str | None, typer.Option("--engine", "-e", help="auto or onnxruntime.")]
-Precision = Annotated[str | None, typer.Option("--precision", "-p", help="auto or fp32.")]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", "-p", help="auto (int8 where its accuracy was checked), fp32 or int8."),
+]
+Force = Annotated[
+    bool | None,
+    typer.Option("--force", help="Run an int8 build although its accuracy check failed."),
+]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, max=256, help="CPU threads. Left out: as many as make sense."),
 ]
+InputSize = Annotated[
+    str | None,
+    typer.Option("--input-size", metavar="WxH", help="Run the network at another size than its own."),
+]
+OutputStride = Annotated[
+    int | None,
+    typer.Option("--output-stride", help="Of a segmentation: 8 (finer), 16 or 32 (faster)."),
+]
 Threshold = Annotated[
     float | None,
-    typer.Option("--threshold", "-t", help="Smallest score reported, between 0 and 1."),
+    typer.Option(
+        "--threshold",
+        "-t",
+        help="Smallest score reported, between 0 and 1. Left out: 0.5 in detection, else none.",
+    ),
 ]
 Classes = Annotated[
     str | None,
     typer.Option("--classes", "-c", help="Labels or numbers of the classes to report: person,bicycle"),
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", min=1, max=1000, help="Most classes that a classification reports.")
+]
+Masks = Annotated[
+    bool | None,
+    typer.Option("--masks", help="Segment at the frame's own resolution; records carry COCO RLE masks."),
 ]
 Mirror = Annotated[
     Path | None,
@@ -34,21 +61,44 @@ Mirror = Annotated[
 ]
 
 
-def detector_options(
+def variant(input_size: str | None, output_stride: int | None) -> Variant:
+    """Return the variant that was asked for."""
+    from edge_mnv2.zoo.model import Variant, parse_size
+
+    return Variant(None if input_size is None else parse_size(input_size), output_stride)
+
+
+def decoder(
+    threshold: float | None, classes: str | None, top_k: int | None, masks: bool | None
+) -> DecoderOptions:
+    """Return what is to be reported: what was given, and the defaults of the rest."""
+    from edge_mnv2.zoo.model import DecoderOptions
+
+    return DecoderOptions(
+        threshold=threshold,
+        classes=None if classes is None else classes.split(","),
+        top_k=DecoderOptions().top_k if top_k is None else top_k,
+        masks=bool(masks),
+    )
+
+
+def predictor(
     engine: str | None,
     precision: str | None,
+    force: bool | None,
     threads: int | None,
-    threshold: float | None,
-    classes: str | None = None,
-) -> DetectorOptions:
-    """Return the options that were given, and the defaults of those that were not."""
-    from edge_mnv2.detector import DetectorOptions
+    variant: Variant,
+    decoder: DecoderOptions,
+) -> PredictorOptions:
+    """Return how to run the model: what was given, and the defaults of the rest."""
+    from edge_mnv2.predictor import PredictorOptions
 
-    default = DetectorOptions()
-    return DetectorOptions(
+    default = PredictorOptions()
+    return PredictorOptions(
         engine=default.engine if engine is None else engine,
         precision=default.precision if precision is None else precision,
+        force=bool(force),
         threads=threads,
-        threshold=default.threshold if threshold is None else threshold,
-        classes=None if classes is None else classes.split(","),
+        variant=variant,
+        decoder=decoder,
     )

@@ -32,9 +32,14 @@ def run(
     model: options.Model = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
+    force: options.Force = None,
     threads: options.Threads = None,
+    input_size: options.InputSize = None,
+    output_stride: options.OutputStride = None,
     threshold: options.Threshold = None,
     classes: options.Classes = None,
+    top_k: options.TopK = None,
+    masks: options.Masks = None,
     video: Annotated[
         Path | None, typer.Option("--video", help="Write an annotated video: .mp4 or .avi")
     ] = None,
@@ -53,7 +58,7 @@ def run(
         typer.Option("--config", help="YAML file with these settings; flags override it."),
     ] = None,
 ) -> int:
-    """Detect objects in a camera, a video or pictures, live or lossless, until it ends or Ctrl-C.
+    """Detect, segment or classify a camera, a video or pictures, live or lossless, until it ends or Ctrl-C.
 
     Example: edge-mnv2 run --source clip.mp4 --video out.mp4 --jsonl out.jsonl
     """
@@ -66,9 +71,14 @@ def run(
             "model": model,
             "engine": engine,
             "precision": precision,
+            "force": force,
             "threads": threads,
+            "input_size": input_size,
+            "output_stride": output_stride,
             "threshold": threshold,
             "classes": classes,
+            "top_k": top_k,
+            "masks": masks,
             "video": video,
             "jsonl": jsonl,
             "pictures": pictures,
@@ -91,18 +101,18 @@ def demo(
     Without network, the synthetic camera takes the place of the clip.
     """
     from edge_mnv2.demo import demo_source, run_demo
-    from edge_mnv2.detector import DetectorOptions, open_detector
     from edge_mnv2.pipeline import RunControl
+    from edge_mnv2.predictor import PredictorOptions, open_predictor
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
     with context.obj.at_once():
         source = demo_source(mirror)
-    detector = open_detector(DEFAULT_MODEL, DetectorOptions())
+    predictor = open_predictor(DEFAULT_MODEL, PredictorOptions())
     try:
         with progress("frames") as on_frame:
-            summary = run_demo(source, output, detector, RunControl(context.obj.event, on_frame=on_frame))
+            summary = run_demo(source, output, predictor, RunControl(context.obj.event, on_frame=on_frame))
     finally:
-        detector.close()
+        predictor.close()
     code = finish(summary)
     if summary.frames:
         typer.echo(f"Written: {output / 'demo.mp4'} (watch it) and {output / 'demo.jsonl'}")
@@ -117,29 +127,23 @@ def finish(summary: RunSummary, *, to_stdout: bool = True) -> int:
 
 def _run(settings: RunConfig, kept: Sequence[Path], stop: threading.Event) -> RunSummary:
     from camera import open_source
-    from edge_mnv2.detector import DetectorOptions, open_detector
     from edge_mnv2.pipeline import RunControl, run_pipeline
+    from edge_mnv2.predictor import open_predictor
+    from edge_mnv2.segments import import_coco_masks
     from edge_mnv2.sinks.video import check_video_path
 
     if settings.video is not None:
         check_video_path(settings.video)
+    if settings.masks:
+        import_coco_masks()  # missing, it must be said now, not at the first frame
     source = open_source(settings.source)
-    detector = open_detector(
-        settings.model,
-        DetectorOptions(
-            engine=settings.engine,
-            precision=settings.precision,
-            threads=settings.threads,
-            threshold=settings.threshold,
-            classes=settings.classes,
-        ),
-    )
+    predictor = open_predictor(settings.model, settings.predictor_options())
     try:
         with progress("frames") as on_frame:
             control = RunControl(stop, settings.max_frames, on_frame)
-            return run_pipeline(source, detector, lambda info: _sinks(settings, kept, info), control)
+            return run_pipeline(source, predictor, lambda info: _sinks(settings, kept, info), control)
     finally:
-        detector.close()
+        predictor.close()
 
 
 def _sinks(settings: RunConfig, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:
@@ -151,7 +155,7 @@ def _sinks(settings: RunConfig, kept: Sequence[Path], info: SourceInfo) -> list[
     if settings.video is not None:
         specs.append(video_spec(settings.video, info.fps, is_live=info.live))
     if settings.jsonl is not None:
-        specs.append(jsonl_spec(settings.jsonl))
+        specs.append(jsonl_spec(settings.jsonl, masks=settings.masks))
     if settings.pictures is not None:
         # Of a video or a camera there are many by the same name.
         specs.append(pictures_spec(settings.pictures, numbered=info.size is not None))

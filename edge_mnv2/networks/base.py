@@ -21,10 +21,14 @@ class Geometry:
     Attributes:
         frame_width: Width of the frame in pixels.
         frame_height: Height of the frame in pixels.
+        content_width: Width in the input of what shows the frame; the rest, on the right, is padding.
+        content_height: Height in the input of what shows the frame; the rest, below, is padding.
     """
 
     frame_width: int
     frame_height: int
+    content_width: int
+    content_height: int
 
 
 class Network(Protocol[R_co]):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from edge_mnv2.networks.base import INPUT_NAME
-from edge_mnv2.networks.graph import GraphBuilder, Tensor
+from edge_mnv2.networks.graph import Channels, GraphBuilder, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,14 @@ TABLE_2 = (
 FIRST_CHANNELS = 32
 LAST_CHANNELS = 1280
 MIN_SIZE = 32
+OUTPUT_STRIDES = (8, 16, 32)
 
 
-def scaled_channels(channels: int, width_multiplier: float) -> int:
-    """Return `channels` times the width multiplier, rounded to a multiple of 8, never below 90 % of it."""
+def scaled_channels(channels: int, width_multiplier: float, multiple: int = 8) -> int:
+    """Return `channels` times the width multiplier, rounded to a multiple, never below 90 % of it."""
     scaled = channels * width_multiplier
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
+    rounded = max(multiple, int(scaled + multiple / 2) // multiple * multiple)
+    return rounded + multiple if rounded < 0.9 * scaled else rounded
 
 
 def last_channels(width_multiplier: float) -> int:
@@ -44,15 +47,38 @@ def last_channels(width_multiplier: float) -> int:
     return scaled_channels(LAST_CHANNELS, max(1.0, width_multiplier))
 
 
-def image_input(graph: GraphBuilder, size: tuple[int, int]) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class PixelScaling:
+    """What the network was trained to see: (pixel - mean) / deviation, per channel in RGB.
+
+    Attributes:
+        mean: In pixel values, 0 to 255.
+        deviation: In pixel values.
+    """
+
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    deviation: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+
+# TensorFlow's: pixels become -1 to 1.
+UNIT_SCALING = PixelScaling()
+# PyTorch's: mean and deviation of ImageNet's pixels.
+IMAGENET_SCALING = PixelScaling((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+def image_input(graph: GraphBuilder, size: tuple[int, int], scaling: PixelScaling = UNIT_SCALING) -> Tensor:
     """Declare the graph's input: one (1, height, width, 3) uint8 BGR picture, as OpenCV holds it.
 
     Conversion to float and to planes happens inside the graph, where it is fused and threaded, and a frame
-    is resized straight into the tensor. Returns pixel - 127.5 in NCHW; `backbone` scales it to [-1, 1].
+    is resized straight into the tensor. Returns pixel - mean in NCHW; `backbone` divides by the deviation.
     """
     picture = graph.input(INPUT_NAME, (1, *size, 3), "uint8")
-    planes = graph.transpose(picture, (0, 3, 1, 2), "planes")
-    return graph.subtract(graph.to_float(planes, "pixels"), 127.5, "centred")
+    # To float first: TensorRT moves no bytes of eight bits.
+    planes = graph.transpose(graph.to_float(picture, "pixels"), (0, 3, 1, 2), "planes")
+    means = np.array(scaling.mean[::-1], np.float32)
+    # One number where the channels share it: a backend then needs no broadcasting.
+    centre = means[:1] if (means == means[0]).all() else means
+    return graph.subtract(planes, centre.reshape(1, -1, 1, 1), "centred")
 
 
 def inverted_residual(
@@ -63,7 +89,8 @@ def inverted_residual(
     *,
     channels: int,
     dilation: int = 1,
-) -> tuple[Tensor, Tensor]:
+    split: int = 1,
+) -> tuple[Tensor, Tensor | None]:
     """Append expand, depthwise and linear projection, with a shortcut where shapes allow (Table 1, figure 4).
 
     Args:
@@ -73,61 +100,86 @@ def inverted_residual(
         row: Expansion and stride (of this block, not of the whole line).
         channels: Channels of the narrow output.
         dilation: Dilation of the depthwise convolution.
+        split: The paper's t of section 5.1: the block is computed as a sum over so many groups of expanded
+            channels, so that the expanded tensor never exists whole. 1 for the plain block.
 
     Returns:
-        The narrow output, and the expanded tensor before the depthwise convolution.
+        The narrow output, and the expanded tensor before the depthwise convolution, None where it is split.
     """
-    expanded = x
-    if row.expansion != 1:
-        expanded = graph.conv(x, f"{name}/expand", x.shape[1] * row.expansion)
-    deep = graph.depthwise(expanded, f"{name}/depthwise", stride=row.stride, dilation=dilation)
-    narrow = graph.conv(deep, f"{name}/project", channels, relu6=False)
+    expanded_channels = x.shape[1] * row.expansion
+    split = min(split, expanded_channels) if row.expansion != 1 else 1
+    narrow, expanded = None, None
+    for group in range(split):
+        bounds = [expanded_channels * number // split for number in (group, group + 1)]
+        part = Channels(bounds[0], bounds[1], expanded_channels)
+        wide = x if row.expansion == 1 else graph.conv_of_outputs(x, f"{name}/expand", part)
+        deep = graph.depthwise(wide, f"{name}/depthwise", stride=row.stride, dilation=dilation, part=part)
+        given = graph.conv_of_inputs(deep, f"{name}/project", channels, part)
+        narrow = given if narrow is None else graph.add(given, narrow, f"{name}/sum_{group}")
+        expanded = wide if split == 1 else None
+    if narrow is None:
+        raise ValueError("A block must be split into at least one group.")
     if narrow.shape == x.shape:
         narrow = graph.add(narrow, x, f"{name}/add")
     return narrow, expanded
 
 
-def backbone(
-    graph: GraphBuilder,
-    pixels: Tensor,
-    width_multiplier: float = 1.0,
-    output_stride: int = 32,
-    conv_1_channels: int | None = None,
-) -> dict[str, Tensor]:
-    """Append the feature extractor of Table 2, without pooling and classifier.
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """What distinguishes one feature extractor from another.
+
+    Attributes:
+        width_multiplier: The paper's alpha (section 4), applied to every layer but the last.
+        channel_multiple: What numbers of channels are rounded to.
+        output_stride: Where the product of strides reaches it, later strides become dilations (section 6.3).
+        conv_1_channels: Channels of the last layer, 0 to leave it out; None for `last_channels`.
+        scaling: What the first layer sees.
+        split: See `inverted_residual`; blocks in `whole_blocks` are never split.
+        whole_blocks: Blocks whose expansion is read by others.
+    """
+
+    width_multiplier: float = 1.0
+    channel_multiple: int = 8
+    output_stride: int = 32
+    conv_1_channels: int | None = None
+    scaling: PixelScaling = UNIT_SCALING
+    split: int = 1
+    whole_blocks: tuple[str, ...] = ()
+
+
+def backbone(graph: GraphBuilder, size: tuple[int, int], spec: BackboneSpec) -> dict[str, Tensor]:
+    """Append the input and the feature extractor of Table 2, without pooling and classifier.
 
     Args:
         graph: The graph to append to.
-        pixels: The result of `image_input`.
-        width_multiplier: The paper's alpha (section 4), applied to every layer but the last.
-        output_stride: Where the product of strides reaches it, later strides become dilations (section 6.3).
-        conv_1_channels: Channels of the last layer; None for `last_channels`.
+        size: (height, width) of the input.
+        spec: Which feature extractor.
 
     Returns:
         Tensors by name: `expanded_conv_N` and `expanded_conv_N/expand` of each block, and `conv_1`.
 
     Raises:
-        ValueError: `output_stride` is not 8, 16 or 32, or the picture is smaller than 32 pixels.
+        ValueError: The output stride is not 8, 16 or 32, or the picture is smaller than 32 pixels.
     """
-    if output_stride not in (8, 16, 32):
-        raise ValueError(f"The output stride must be 8, 16 or 32, not {output_stride}.")
-    if min(pixels.shape[2:]) < MIN_SIZE:
+    if spec.output_stride not in OUTPUT_STRIDES:
+        raise ValueError(f"The output stride must be 8, 16 or 32, not {spec.output_stride}.")
+    if min(size) < MIN_SIZE:
         raise ValueError(f"The input must be at least {MIN_SIZE} pixels wide and high.")
     endpoints: dict[str, Tensor] = {}
     x = graph.conv(
-        pixels,
+        image_input(graph, size, spec.scaling),
         "backbone/conv",
-        scaled_channels(FIRST_CHANNELS, width_multiplier),
+        scaled_channels(FIRST_CHANNELS, spec.width_multiplier, spec.channel_multiple),
         kernel=3,
         stride=2,
-        bgr_to_rgb_scale=1 / 127.5,
+        input_scale=(1 / np.array(spec.scaling.deviation)).astype(np.float32),
     )
     reached_stride, dilation, index = 2, 1, 0
     for row in TABLE_2:
         for repeat in range(row.repeats):
             stride = row.stride if repeat == 0 else 1
             block_dilation = dilation
-            if stride > 1 and reached_stride == output_stride:
+            if stride > 1 and reached_stride == spec.output_stride:
                 dilation *= stride
                 stride = 1
             reached_stride *= stride
@@ -137,10 +189,15 @@ def backbone(
                 x,
                 f"backbone/{block}",
                 BottleneckRow(row.expansion, row.channels, 1, stride),
-                channels=scaled_channels(row.channels, width_multiplier),
+                channels=scaled_channels(row.channels, spec.width_multiplier, spec.channel_multiple),
                 dilation=block_dilation,
+                split=1 if block in spec.whole_blocks else spec.split,
             )
-            endpoints[block], endpoints[f"{block}/expand"] = x, expanded
+            endpoints[block] = x
+            if expanded is not None:
+                endpoints[f"{block}/expand"] = expanded
             index += 1
-    endpoints["conv_1"] = graph.conv(x, "backbone/conv_1", conv_1_channels or last_channels(width_multiplier))
+    channels = last_channels(spec.width_multiplier) if spec.conv_1_channels is None else spec.conv_1_channels
+    if channels:
+        endpoints["conv_1"] = graph.conv(x, "backbone/conv_1", channels)
     return endpoints

@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 _SINGLE_MATRIX = 256
 
 
-def pairwise_iou(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the (n, n) intersection over union of (n, 4) boxes; 0 where a union is empty."""
-    x1, y1, x2, y2 = xyxy.T
-    width = np.minimum.outer(x2, x2) - np.maximum.outer(x1, x1)
-    height = np.minimum.outer(y2, y2) - np.maximum.outer(y1, y1)
+def pairwise_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (n, m) intersection over union of (n, 4) and (m, 4) boxes; 0 where a union is empty."""
+    left, top, right, bottom = first.T
+    others_left, others_top, others_right, others_bottom = second.T
+    width = np.minimum.outer(right, others_right) - np.maximum.outer(left, others_left)
+    height = np.minimum.outer(bottom, others_bottom) - np.maximum.outer(top, others_top)
     intersection = np.maximum(width, 0) * np.maximum(height, 0)
-    area = (x2 - x1) * (y2 - y1)
-    union = np.add.outer(area, area) - intersection
+    area = (right - left) * (bottom - top)
+    others_area = (others_right - others_left) * (others_bottom - others_top)
+    union = np.add.outer(area, others_area) - intersection
     iou: NDArray[np.float32] = np.divide(
         intersection, union, out=np.zeros_like(intersection), where=union > 0
     )
@@ -74,7 +76,7 @@ def _greedy(
     at least one more box from the top each time, and in practice all of them after a few rounds: as many
     as the longest chain of boxes that suppress one another has links, not as many as there are boxes.
     """
-    overlaps = pairwise_iou(xyxy) > iou_threshold
+    overlaps = pairwise_iou(xyxy, xyxy) > iou_threshold
     if comparable is not None:
         overlaps &= comparable
     suppresses = np.triu(overlaps, k=1)

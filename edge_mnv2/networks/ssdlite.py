@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from edge_mnv2.networks.anchors import anchors_per_cell, ssd_anchors
 from edge_mnv2.networks.base import Geometry
-from edge_mnv2.networks.graph import GraphBuilder, Tensor, WeightSource
-from edge_mnv2.networks.mobilenet_v2 import backbone, image_input
+from edge_mnv2.networks.graph import Graph, GraphBuilder, Tensor
+from edge_mnv2.networks.mobilenet_v2 import BackboneSpec, backbone
 from edge_mnv2.networks.nms import nms
+from edge_mnv2.networks.weight_sources import WeightSource
 from edge_mnv2.results import Detections
 
 BOX_OUTPUT = "box_encodings"
@@ -29,6 +30,7 @@ MAX_DETECTIONS = 100
 
 _FIRST_FEATURE = "expanded_conv_13/expand"
 _EXTRA_CHANNELS = (512, 256, 256, 128)
+_STRIDES = (16, 32, 64, 128, 256, 512)
 _BOX_SCALES = np.array([1 / 10, 1 / 10, 1 / 5, 1 / 5], np.float32)
 # exp() of more than this only makes boxes larger than any picture, and overflows in the end.
 _MAX_LOG_SIZE = 10.0
@@ -51,50 +53,44 @@ class SsdLiteSpec:
     last_channels: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SsdLiteGraph:
-    """A built graph with what the decoder must know about it."""
-
-    graph: GraphBuilder
-    feature_maps: tuple[tuple[int, int], ...]
-
-
-def build_ssdlite(spec: SsdLiteSpec, weights: WeightSource) -> SsdLiteGraph:
+def build_ssdlite(spec: SsdLiteSpec, weights: WeightSource, split: int = 1) -> Graph:
     """Build the graph; outputs are `BOX_OUTPUT` (1, n, 4) and `CLASS_OUTPUT` (1, n, classes) float32.
 
     The sigmoid is left out: the decoder compares logits, and few of the n x classes scores are ever needed.
+
+    Args:
+        spec: Which network.
+        weights: Its weights.
+        split: See `mobilenet_v2.inverted_residual`.
     """
     graph = GraphBuilder(weights)
-    features = _features(graph, spec)
     boxes, classes = [], []
-    for index, feature in enumerate(features):
+    for index, feature in enumerate(_features(graph, spec, split)):
         anchors = anchors_per_cell(index)
         head = f"heads/head_{index}"
         boxes.append(_predict(graph, feature, f"{head}/box", anchors, 4))
         classes.append(_predict(graph, feature, f"{head}/class", anchors, spec.classes))
     graph.output(graph.concat(boxes, 1, "heads/box"), BOX_OUTPUT)
     graph.output(graph.concat(classes, 1, "heads/class"), CLASS_OUTPUT)
-    return SsdLiteGraph(graph, tuple((f.shape[2], f.shape[3]) for f in features))
+    return graph.graph
+
+
+def feature_maps(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return (height, width) of the six maps that the heads read, finest first."""
+    return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in _STRIDES]
 
 
 class SsdLite:
     """Prepares frames for an SSDLite graph and decodes its outputs into detections.
 
     Args:
-        feature_maps: (height, width) of each feature map, from `SsdLiteGraph`.
         spec: The network that the graph was built from.
         class_ids: Classes to report; others, and the background, are never candidates.
         score_threshold: Smallest score reported, inside (0, 1).
     """
 
-    def __init__(
-        self,
-        feature_maps: Sequence[tuple[int, int]],
-        spec: SsdLiteSpec,
-        class_ids: Sequence[int],
-        score_threshold: float = 0.5,
-    ) -> None:
-        self.anchors = ssd_anchors(feature_maps)
+    def __init__(self, spec: SsdLiteSpec, class_ids: Sequence[int], score_threshold: float = 0.5) -> None:
+        self.anchors = ssd_anchors(feature_maps(spec.size))
         self.score_threshold = score_threshold
         self._size = spec.size
         self._is_reported = np.zeros(spec.classes, np.bool_)
@@ -106,7 +102,7 @@ class SsdLite:
 
         height, width = self._size
         cv2.resize(image, (width, height), dst=out[0], interpolation=cv2.INTER_LINEAR)
-        return Geometry(frame_width=image.shape[1], frame_height=image.shape[0])
+        return Geometry(image.shape[1], image.shape[0], content_width=width, content_height=height)
 
     def decode(self, outputs: Mapping[str, NDArray[Any]], geometry: Geometry) -> Detections:
         """Turn encodings and logits into at most `MAX_DETECTIONS` boxes inside the frame, best first."""
@@ -164,12 +160,14 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(logits >= 0, positive, 1 - positive).astype(np.float32)
 
 
-def _features(graph: GraphBuilder, spec: SsdLiteSpec) -> list[Tensor]:
+def _features(graph: GraphBuilder, spec: SsdLiteSpec, split: int) -> list[Tensor]:
     """Append backbone and extra layers; return the six maps that the heads read."""
     width_multiplier = spec.width_multiplier
-    endpoints = backbone(
-        graph, image_input(graph, spec.size), width_multiplier, conv_1_channels=spec.last_channels
+    first_block = _FIRST_FEATURE.removesuffix("/expand")
+    extractor = BackboneSpec(
+        width_multiplier, conv_1_channels=spec.last_channels, split=split, whole_blocks=(first_block,)
     )
+    endpoints = backbone(graph, spec.size, extractor)
     features = [endpoints[_FIRST_FEATURE], endpoints["conv_1"]]
     for index, channels in enumerate(_EXTRA_CHANNELS):
         scaled = max(int(channels * width_multiplier), 16)
@@ -183,7 +181,7 @@ def _features(graph: GraphBuilder, spec: SsdLiteSpec) -> list[Tensor]:
 def _predict(graph: GraphBuilder, feature: Tensor, name: str, anchors: int, numbers: int) -> Tensor:
     """Append one SSDLite predictor; return (1, cells x anchors, numbers)."""
     x = graph.depthwise(feature, f"{name}/depthwise")
-    x = graph.conv(x, f"{name}/predict", anchors * numbers, relu6=False)
+    x = graph.conv(x, f"{name}/predict", anchors * numbers, activation=None)
     rows, columns = x.shape[2:]
     x = graph.transpose(x, (0, 2, 3, 1), f"{name}/cells")
     return graph.reshape(x, (1, rows * columns * anchors, numbers), f"{name}/anchors")

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_mnv2.results import FrameResult
+from edge_mnv2.errors import SinkError
+from edge_mnv2.results import Detections, FrameResult
 from edge_mnv2.sinks.text_file import TextFile
 
 _END = "\n]\n"
@@ -35,7 +36,9 @@ class CocoResultsSink:
 
     def write(self, result: FrameResult) -> None:
         """Append the frame's detections."""
-        found = result.detections
+        found = result.found
+        if not isinstance(found, Detections):
+            raise SinkError("COCO results are for detections: choose JSON lines or CSV.")
         rows = [
             json.dumps(
                 {

@@ -16,17 +16,19 @@ class JsonLinesSink:
     Args:
         path: The file.
         attempt: 0 starts the file anew, later ones append.
+        masks: Whether segments carry their masks.
 
     Raises:
         OutputPathError: It cannot be written there.
     """
 
-    def __init__(self, path: Path, attempt: int = 0) -> None:
+    def __init__(self, path: Path, attempt: int = 0, *, masks: bool = False) -> None:
+        self._masks = masks
         self._file = TextFile(path, keep=attempt > 0)
 
     def write(self, result: FrameResult) -> None:
         """Append the frame's record."""
-        self._file.append(json.dumps(to_record(result), ensure_ascii=False) + "\n")
+        self._file.append(json.dumps(to_record(result, masks=self._masks), ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         """Close the file."""

@@ -6,18 +6,27 @@ import os
 from datetime import timezone
 from typing import Any
 
-from edge_mnv2.results import FrameResult
+import numpy as np
+
+from edge_mnv2.results import Classification, Detections, FrameResult, SegmentationMap
+from edge_mnv2.segments import coco_rle, segments_of
 
 SCHEMA = 1
 
 
-def to_record(result: FrameResult) -> dict[str, Any]:
+def to_record(result: FrameResult, *, masks: bool = False) -> dict[str, Any]:
     """Return a result as JSON-ready values.
 
     `box` is x1, y1, x2, y2 in pixels of the frame; `time` is the instant of capture; `age_ms` the time from
     there to the end of decoding.
+
+    Args:
+        result: Of one frame.
+        masks: Whether segments carry their mask as COCO run lengths.
+
+    Raises:
+        RequestError: Masks need pycocotools, and it is not installed.
     """
-    found = result.detections
     time = result.captured_at.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     return {
         "schema": SCHEMA,
@@ -29,16 +38,53 @@ def to_record(result: FrameResult) -> dict[str, Any]:
         "image": {"width": result.width, "height": result.height},
         "model": result.model,
         "task": result.task,
-        "detections": [
-            {
-                "class_id": class_id,
-                "label": result.label(class_id),
-                "score": round(score, 4),
-                "box": [round(side, 1) for side in box],
-            }
-            for class_id, score, box in zip(
-                found.class_id.tolist(), found.score.tolist(), found.xyxy.tolist(), strict=True
-            )
-        ],
+        **_found(result, masks=masks),
         "stages_ms": {stage: round(value, 2) for stage, value in result.stages_ms.items()},
     }
+
+
+def _found(result: FrameResult, *, masks: bool) -> dict[str, list[dict[str, Any]]]:
+    match result.found:
+        case Detections():
+            return {"detections": _detections(result, result.found)}
+        case Classification():
+            return {"classes": _classes(result, result.found)}
+        case segmentation:
+            return {"segments": _segments(result, segmentation, masks=masks)}
+
+
+def _detections(result: FrameResult, found: Detections) -> list[dict[str, Any]]:
+    columns = zip(found.class_id.tolist(), found.score.tolist(), found.xyxy.tolist(), strict=True)
+    return [
+        {
+            "class_id": class_id,
+            "label": result.label(class_id),
+            "score": round(score, 4),
+            "box": [round(side, 1) for side in box],
+        }
+        for class_id, score, box in columns
+    ]
+
+
+def _classes(result: FrameResult, found: Classification) -> list[dict[str, Any]]:
+    columns = zip(found.class_id.tolist(), found.score.tolist(), strict=True)
+    return [
+        {"class_id": class_id, "label": result.label(class_id), "score": round(score, 4)}
+        for class_id, score in columns
+    ]
+
+
+def _segments(result: FrameResult, found: SegmentationMap, *, masks: bool) -> list[dict[str, Any]]:
+    segments = []
+    for segment in segments_of(found, result.width, result.height):
+        segments.append(
+            {
+                "class_id": segment.class_id,
+                "label": result.label(segment.class_id),
+                "share": round(segment.share, 6),
+                "box": [round(side, 1) for side in segment.box],
+            }
+        )
+        if masks:
+            segments[-1]["mask"] = coco_rle(np.equal(found.class_id, segment.class_id))
+    return segments

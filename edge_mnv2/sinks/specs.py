@@ -20,11 +20,11 @@ def video_spec(path: Path, fps: float | None, *, is_live: bool) -> SinkSpec:
     )
 
 
-def jsonl_spec(path: Path) -> SinkSpec:
+def jsonl_spec(path: Path, *, masks: bool = False) -> SinkSpec:
     """Describe JSON lines; see `sinks.jsonl.JsonLinesSink`."""
     return SinkSpec(
         name=f"jsonl {path}",
-        open=lambda attempt: JsonLinesSink(path, attempt),
+        open=lambda attempt: JsonLinesSink(path, attempt, masks=masks),
         wants_canvas=False,
         path=None if str(path) == "-" else path,
     )

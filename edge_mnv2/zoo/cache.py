@@ -29,3 +29,13 @@ def demo_clip_path() -> Path:
 def graph_path(stem: str) -> Path:
     """Return where the built graph called `stem` is kept."""
     return cache_dir() / "graphs" / f"{stem}.onnx"
+
+
+def calibrated_ranges(model_name: str, weights_digest: str) -> Path:
+    """Return where `models calibrate` keeps the activation ranges of these weights."""
+    return cache_dir() / "ranges" / f"{model_name}-{weights_digest[:12]}.ranges.npz"
+
+
+def accuracy_record(key: str) -> Path:
+    """Return where `models check` keeps what it found about the int8 build with this key."""
+    return cache_dir() / "checks" / f"{key[:32]}.json"

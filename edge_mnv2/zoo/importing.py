@@ -3,95 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mnv2.errors import RequestError, WeightsError
-from edge_mnv2.networks.anchors import anchors_per_cell
-from edge_mnv2.networks.graph import shapes_only
-from edge_mnv2.networks.mobilenet_v2 import last_channels
-from edge_mnv2.networks.ssdlite import SsdLiteSpec, build_ssdlite
+from edge_mnv2.errors import RequestError
+from edge_mnv2.networks.activation_statistics import ActivationStatistics, tensors_to_watch
+from edge_mnv2.networks.mobilenet_v2 import IMAGENET_SCALING, PixelScaling
+from edge_mnv2.networks.weight_sources import shapes_only
+from edge_mnv2.zoo.architectures import Spec, architecture_of, build_network
 from edge_mnv2.zoo.archives import model_file
 from edge_mnv2.zoo.importers.frozen_graph import read_frozen_graph
+from edge_mnv2.zoo.importers.state_dict import read_state_dict
 from edge_mnv2.zoo.importers.tensorflow_names import canonical_weights
 from edge_mnv2.zoo.importers.tfjs import read_tfjs
-from edge_mnv2.zoo.weights_file import save_weights
+from edge_mnv2.zoo.importers.tflite import read_tflite, read_tflite_labels
+from edge_mnv2.zoo.importers.torchvision_names import canonical_torchvision
+from edge_mnv2.zoo.labels import Labels, default_labels
+from edge_mnv2.zoo.ranges_file import TRAINED, ActivationRanges, beside, save_ranges
+from edge_mnv2.zoo.recognise import Training, recognise
+from edge_mnv2.zoo.weights_file import load_weights, save_weights
 
-# The widths that MobileNetV2 was published with; an imported file is one of them.
-WIDTH_MULTIPLIERS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)
+_HEAD = ("head/logits/weights", "head/logits/biases")
+
+
+@dataclass(frozen=True, slots=True)
+class _Imported:
+    """What a file of another framework holds.
+
+    Attributes:
+        arrays: Weights by canonical name.
+        training: What their shapes do not tell.
+        labels: Those inside the file, None without any.
+        ranges: What its quantised activations can hold, by name; empty for a float file.
+    """
+
+    arrays: dict[str, NDArray[np.float32]]
+    training: Training = field(default_factory=Training)
+    labels: Labels | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def import_model(
-    source: Path, output: Path, labels: Mapping[int, str], size: tuple[int, int] = (300, 300)
-) -> SsdLiteSpec:
-    """Import a TensorFlow.js graph model or a TF frozen graph and write it as a weights file.
+    source: Path, output: Path, labels: Labels | None, size: tuple[int, int] | None = None
+) -> Spec:
+    """Import a trained network from another framework's file and write it as a weights file.
 
     Args:
-        source: `model.json`, a `.pb` file, a directory, or a package archive holding one of them.
+        source: A TensorFlow.js `model.json`, a TF frozen graph (`.pb`), a `.tflite`, a PyTorch state dict of
+            torchvision's MobileNetV2 (`.pth`, `.pt`), a directory, or a package archive holding one of them.
         output: The `.npz` to write.
-        labels: Label by class id.
-        size: (height, width) that the network was trained for.
+        labels: The classes; None for those in the file, else the usual ones of COCO, VOC or ImageNet.
+        size: (height, width) that the network was trained for; None for the usual one.
 
     Returns:
         The network that was recognised.
 
     Raises:
         RequestError: There is no such file, or the labels do not fit the classes.
-        WeightsError: The file is damaged, or not an SSDLite on MobileNetV2.
+        WeightsError: The file is damaged, or holds no network that we know.
     """
     with model_file(source) as path:
-        tensors: dict[str, NDArray[Any]] = (
-            read_tfjs(path) if path.suffix == ".json" else dict(read_frozen_graph(path))
-        )
-        arrays = canonical_weights(tensors)
-    spec = recognise(arrays, size)
-    if labels and max(labels) >= spec.classes:
-        raise RequestError(
-            f"The labels go up to class {max(labels)}, the network has {spec.classes - 1} classes beside the "
-            "background: pass the right file with --labels."
-        )
-    save_weights(output, spec, labels, arrays)
+        imported = _read(path)
+    training = imported.training if size is None else replace(imported.training, size=size)
+    spec = recognise(imported.arrays, training)
+    labels = labels or imported.labels or default_labels(spec)
+    arrays = imported.arrays
+    if labels.lines == spec.classes - 1 and not architecture_of(spec).has_background:
+        # TensorFlow's classifiers have a background before the classes, which no picture is of.
+        arrays = {**arrays, **{name: arrays[name][1:] for name in _HEAD}}
+        spec = replace(spec, classes=spec.classes - 1)
+    _check_labels(labels, spec)
+    save_weights(output, spec, labels.by_class(first=int(architecture_of(spec).has_background)), arrays)
+    _save_trained_ranges(output, spec, imported.ranges)
     return spec
 
 
-def recognise(arrays: Mapping[str, NDArray[np.float32]], size: tuple[int, int]) -> SsdLiteSpec:
-    """Find class count and width multiplier from the tensors' shapes, and check every one of them.
-
-    Raises:
-        WeightsError: No published width fits; tensors that are missing, left over or misshapen are named.
-    """
-    head = "heads/head_0/class/predict/biases"
-    if head not in arrays:
-        raise WeightsError(f"The file holds no SSDLite: {head} is missing after renaming.")
-    classes = arrays[head].size // anchors_per_cell(0)
-    found_last = arrays.get("backbone/conv_1/biases", np.empty(0)).size
-    problems: list[str] = []
-    for width_multiplier in WIDTH_MULTIPLIERS:
-        is_usual = found_last in (0, last_channels(width_multiplier))
-        spec = SsdLiteSpec(classes, size, width_multiplier, None if is_usual else found_last)
-        found = _differences(arrays, spec)
-        if not found:
-            return spec
-        # The closest width is the one that the user means.
-        problems = found if not problems or len(found) < len(problems) else problems
-    raise WeightsError(
-        f"{len(problems)} tensors do not fit an SSDLite of {classes} classes, for example: "
-        + "; ".join(problems[:3])
-        + "."
-    )
+def _read(path: Path) -> _Imported:
+    match path.suffix.lower():
+        case ".json":
+            return _Imported(canonical_weights(read_tfjs(path)))
+        case ".tflite":
+            model = read_tflite(path)
+            names = read_tflite_labels(path) or []
+            if names[:1] == ["background"]:
+                names = names[1:]
+            labels = Labels(tuple(names), path) if names else None
+            return _Imported(
+                model.weights, Training(model.size, _scaling(model.ranges)), labels, model.ranges
+            )
+        case ".pth" | ".pt":
+            arrays = canonical_torchvision(read_state_dict(path))
+            return _Imported(arrays, Training(scaling=IMAGENET_SCALING, padding="symmetric"))
+        case _:
+            return _Imported(canonical_weights(read_frozen_graph(path)))
 
 
-def _differences(arrays: Mapping[str, NDArray[np.float32]], spec: SsdLiteSpec) -> list[str]:
-    needed = build_ssdlite(spec, shapes_only).graph.weight_shapes
-    return (
-        [f"{name} is missing" for name in needed if name not in arrays]
-        + [f"{name} is not part of the network" for name in arrays if name not in needed]
-        + [
-            f"{name} is {arrays[name].shape}, needed {shape}"
-            for name, shape in needed.items()
-            if name in arrays and arrays[name].shape != shape
-        ]
-    )
+def _scaling(ranges: Mapping[str, tuple[float, float]]) -> PixelScaling:
+    """Return how a quantised network reads its bytes: 0 is its smallest input value, 255 the largest."""
+    if "image" not in ranges:
+        return Training().scaling
+    low, high = ranges["image"]
+    deviation = 255 / (high - low)
+    return PixelScaling((-low * deviation,) * 3, (deviation,) * 3)
+
+
+def _save_trained_ranges(output: Path, spec: Spec, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Write the ranges that a network was trained with beside its weights; a float file brings none."""
+    if not ranges:
+        return
+    graph = build_network(spec, shapes_only)
+    # Such files say nothing of a mean: it is stored like what it is the mean of.
+    averaged = {node.output: node.inputs[0] for node in graph.nodes if node.op == "GlobalAveragePool"}
+    sources = {tensor.name: averaged.get(tensor.name, tensor.name) for tensor in tensors_to_watch(graph)}
+    statistics = {
+        name: ActivationStatistics(*ranges[source]) for name, source in sources.items() if source in ranges
+    }
+    digest = load_weights(output).digest
+    save_ranges(beside(output), ActivationRanges(digest, TRAINED, 0, statistics))
+
+
+def _check_labels(labels: Labels, spec: Spec) -> None:
+    architecture = architecture_of(spec)
+    classes = spec.classes - int(architecture.has_background)
+    if labels.lines != classes:
+        beside = " beside the background" if architecture.has_background else ""
+        raise RequestError(
+            f"{labels.path} has {labels.lines} lines, the network has {classes} classes{beside}: pass the "
+            "right file with --labels, one label per line, - for a number without a class."
+        )

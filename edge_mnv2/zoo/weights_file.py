@@ -8,6 +8,7 @@ own numbers. Beside the tensors, `meta` says in JSON what network they belong to
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -24,12 +25,12 @@ from numpy.typing import NDArray
 
 from edge_mnv2.errors import WeightsError
 from edge_mnv2.files import write_atomically
-from edge_mnv2.networks.ssdlite import SsdLiteSpec
+from edge_mnv2.zoo.architectures import Spec, architecture_named, architecture_of, spec_from_json
 
 _SCHEMA = 1
 _RESIDUAL = ".residual"
 # What zipfile, numpy and json raise over a damaged archive, depending on which byte it is.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     ValueError,
     KeyError,
@@ -54,7 +55,7 @@ class WeightsFile:
         digest: SHA-256 of the stored content in hexadecimal; what is built from it is keyed on this.
     """
 
-    spec: SsdLiteSpec
+    spec: Spec
     labels: dict[int, str]
     stored: dict[str, NDArray[np.float16]]
     digest: str
@@ -70,7 +71,7 @@ class WeightsFile:
 
 def save_weights(
     path: Path,
-    spec: SsdLiteSpec,
+    spec: Spec,
     labels: Mapping[int, str],
     arrays: Mapping[str, NDArray[np.float32]],
 ) -> None:
@@ -90,14 +91,10 @@ def save_weights(
         stored[name + _RESIDUAL] = (array - rounded).astype(np.float16)
     meta: dict[str, object] = {
         "schema": _SCHEMA,
-        "architecture": "ssdlite",
-        "classes": spec.classes,
-        "size": spec.size,
-        "width_multiplier": spec.width_multiplier,
+        "architecture": architecture_of(spec).name,
         "labels": {str(number): labels[number] for number in sorted(labels)},
+        **{key: value for key, value in dataclasses.asdict(spec).items() if value is not None},
     }
-    if spec.last_channels is not None:
-        meta["last_channels"] = spec.last_channels
     text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
     stored["meta"] = np.array(json.dumps({"sha256": _digest(text, stored), "content": text}))
     buffer = io.BytesIO()
@@ -121,25 +118,24 @@ def load_weights(path: Path) -> WeightsFile:
         outer = json.loads(str(stored.pop("meta")))
         text, digest = outer["content"], outer["sha256"]
         meta = json.loads(text)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise WeightsError(
             f"{path} is not a readable weights file ({error}). Install or import it again."
         ) from error
     if _digest(text, stored) != digest:
         raise WeightsError(f"{path} is damaged: its SHA-256 is not {digest}. Install or import it again.")
-    if meta["schema"] != _SCHEMA or meta["architecture"] != "ssdlite":
-        raise WeightsError(
-            f"{path} was written by a newer version of edge-mnv2: upgrade, or import it again."
-        )
-    height, width = meta["size"]
+    newer = WeightsError(f"{path} was written by a newer version of edge-mnv2: upgrade, or import it again.")
+    schema, labels = meta.pop("schema"), meta.pop("labels")
+    architecture = architecture_named(meta.pop("architecture"))
+    if schema != _SCHEMA or architecture is None:
+        raise newer
+    try:
+        spec = spec_from_json(architecture, meta)
+    except (KeyError, TypeError) as error:
+        raise newer from error
     return WeightsFile(
-        spec=SsdLiteSpec(
-            classes=meta["classes"],
-            size=(height, width),
-            width_multiplier=meta["width_multiplier"],
-            last_channels=meta.get("last_channels"),
-        ),
-        labels=dict(sorted((int(number), label) for number, label in meta["labels"].items())),
+        spec=spec,
+        labels=dict(sorted((int(number), label) for number, label in labels.items())),
         stored=stored,
         digest=digest,
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_mnv2.zoo.model import Model, ensure_graph
+from edge_mnv2.zoo.graph_store import ensure_graph
+from edge_mnv2.zoo.model import Model
 from engines import BackendUnavailableError, EngineError, ModelFileError, allocate_inputs, open_engine
 from engines.onnx_runtime import OnnxRuntimeEngine
 

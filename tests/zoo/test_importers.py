@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_mnv2.errors import RequestError, WeightsError
-from edge_mnv2.networks.graph import random_weights, shapes_only
-from edge_mnv2.networks.ssdlite import SsdLiteSpec, build_ssdlite
+from edge_mnv2.networks.classifier import ClassifierSpec
+from edge_mnv2.networks.deeplabv3 import DeepLabSpec
+from edge_mnv2.networks.mobilenet_v2 import IMAGENET_SCALING
+from edge_mnv2.networks.ssdlite import SsdLiteSpec
+from edge_mnv2.networks.weight_sources import random_weights, shapes_only
+from edge_mnv2.zoo.architectures import Spec, build_network
 from edge_mnv2.zoo.importers.frozen_graph import _graph_class, read_frozen_graph
 from edge_mnv2.zoo.importers.tensorflow_names import canonical_scope, canonical_weights
 from edge_mnv2.zoo.importers.tfjs import read_tfjs
-from edge_mnv2.zoo.importing import import_model, recognise
+from edge_mnv2.zoo.importing import import_model
+from edge_mnv2.zoo.labels import Labels, read_labels
+from edge_mnv2.zoo.recognise import Training, recognise
 from edge_mnv2.zoo.weights_file import load_weights
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -142,6 +149,14 @@ def test_what_is_no_frozen_graph_is_named(tmp_path: Path, content: bytes) -> Non
         ),
         ("BoxPredictor_4/ClassPredictor", "heads/head_4/class/predict"),
         ("BoxPredictor_0/BoxEncodingPredictor_depthwise", "heads/head_0/box/depthwise"),
+        ("aspp0", "head/aspp0"),
+        ("image_pooling", "head/image_pooling"),
+        ("concat_projection", "head/concat_projection"),
+        ("logits/semantic", "head/logits"),
+        ("MobilenetV2/Logits/Conv2d_1c_1x1", "head/logits"),
+        ("aspp1", None),
+        ("decoder/aspp0", None),
+        ("MobilenetV1/Logits/Conv2d_1c_1x1", None),
         ("Postprocessor/Decode", None),
         ("Other/MobilenetV2/Conv", None),
     ],
@@ -185,6 +200,88 @@ def test_folded_batch_norm_equals_the_norm_after_the_convolution() -> None:
         np.testing.assert_allclose(ours + folded[f"{canonical}/biases"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("scope", "epsilon"),
+    [
+        ("MobilenetV2/Conv", 1e-3),
+        ("MobilenetV2/expanded_conv/project", 1e-3),
+        ("aspp0", 1e-5),
+        ("image_pooling", 1e-5),
+        ("concat_projection", 1e-5),
+    ],
+)
+def test_deeplab_trains_its_head_with_another_epsilon_than_the_backbone(scope: str, epsilon: float) -> None:
+    kernel = np.ones((1, 1, 1, 2), np.float32)
+    tensors = {f"{name}/weights": kernel for name in (scope, "MobilenetV2/Conv")}
+    tensors["MobilenetV2/Conv/biases"] = np.zeros(2, np.float32)
+    tensors |= {
+        f"{scope}/BatchNorm/gamma": np.array([1, 2], np.float32),
+        f"{scope}/BatchNorm/beta": np.array([5, 6], np.float32),
+        f"{scope}/BatchNorm/moving_mean": np.array([1, -1], np.float32),
+        f"{scope}/BatchNorm/moving_variance": np.array([0, 1e-4], np.float32),
+    }
+    found = canonical_weights(tensors)
+    scale = np.array([1, 2]) / np.sqrt(np.array([0, 1e-4]) + epsilon)
+    name = canonical_scope(scope)
+    np.testing.assert_allclose(found[f"{name}/weights"][:, 0, 0, 0], scale, rtol=1e-6)
+    np.testing.assert_allclose(found[f"{name}/biases"], [5 - scale[0], 6 + scale[1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bias", "factor"),
+    [
+        ("batchnorm/sub", "batchnorm/mul"),
+        ("FusedBatchNorm/Offset", "FusedBatchNorm/Scaled"),
+        ("FusedBatchNormV3/Offset", "FusedBatchNormV3/Scaled"),
+    ],
+)
+def test_norms_that_the_tfjs_converter_folded_are_taken_as_they_are(bias: str, factor: str) -> None:
+    generator = np.random.default_rng(0)
+    plain_kernel = generator.normal(size=(3, 3, 3, 4)).astype(np.float32)
+    deep_kernel = generator.normal(size=(3, 3, 4, 1)).astype(np.float32)
+    conv, deep = "MobilenetV2/Conv", "MobilenetV2/expanded_conv/depthwise"
+    found = canonical_weights(
+        {
+            f"{conv}/Conv2D/merged_input": plain_kernel,
+            f"{conv}/BatchNorm/{bias}": np.arange(4, dtype=np.float32),
+            f"{deep}/depthwise_weights": deep_kernel,
+            f"{deep}/BatchNorm/{factor}": np.array([1, 2, 3, 4], np.float32),
+            f"{deep}/BatchNorm/{bias}": np.arange(4, dtype=np.float32) - 9,
+        }
+    )
+    np.testing.assert_array_equal(found["backbone/conv/weights"], np.einsum("hwio->oihw", plain_kernel))
+    np.testing.assert_array_equal(found["backbone/conv/biases"], [0, 1, 2, 3])
+    scaled = deep_kernel[..., 0] * np.array([1, 2, 3, 4], np.float32)
+    name = "backbone/expanded_conv/depthwise"
+    np.testing.assert_array_equal(found[f"{name}/weights"], np.einsum("hwc->chw", scaled)[:, None])
+    np.testing.assert_array_equal(found[f"{name}/biases"], [-9, -8, -7, -6])
+
+
+def test_an_incomplete_or_misshapen_norm_is_named() -> None:
+    scope = "MobilenetV2/Conv"
+    whole = norm(scope, 8, np.random.default_rng(0)) | {f"{scope}/weights": np.ones((3, 3, 3, 8), np.float32)}
+    for part in ("beta", "moving_mean"):
+        without = {name: array for name, array in whole.items() if not name.endswith(part)}
+        with pytest.raises(WeightsError, match=f"batch norm of {scope} is incomplete .*{part}"):
+            canonical_weights(without)
+    for part in ("gamma", "beta", "moving_mean", "moving_variance"):
+        misshapen = whole | {f"{scope}/BatchNorm/{part}": np.ones(5, np.float32)}
+        with pytest.raises(WeightsError, match=f"batch norm of {scope} is incomplete or misshapen"):
+            canonical_weights(misshapen)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -1.0])
+def test_weights_that_are_no_numbers_are_named(number: float) -> None:
+    scope = "MobilenetV2/Conv"
+    tensors = norm(scope, 8, np.random.default_rng(0)) | {
+        f"{scope}/weights": np.ones((3, 3, 3, 8), np.float32)
+    }
+    part = "moving_variance" if number == -1.0 else "beta"
+    tensors[f"{scope}/BatchNorm/{part}"][3] = number
+    with pytest.raises(WeightsError, match=r"backbone/conv/(weights|biases) holds NaN or infinity"):
+        canonical_weights(tensors)
+
+
 def test_a_convolution_without_norm_and_bias_is_named() -> None:
     with pytest.raises(WeightsError, match=r"MobilenetV2/Conv has neither"):
         canonical_weights({"MobilenetV2/Conv/weights": np.zeros((3, 3, 3, 8), np.float32)})
@@ -200,33 +297,53 @@ def test_a_kernel_must_have_four_axes() -> None:
 def test_a_narrowed_last_layer_is_recognised() -> None:
     """TensorFlow's detectors apply the width multiplier to the last layer too, unlike the paper."""
     spec = SsdLiteSpec(7, (300, 300), 0.35, last_channels=448)
-    assert recognise(canonical(spec), (300, 300)) == spec
+    assert recognise(canonical(spec), Training()) == spec
 
 
-def canonical(spec: SsdLiteSpec) -> Arrays:
+def canonical(spec: Spec) -> Arrays:
     source = random_weights(0)
-    shapes = build_ssdlite(spec, shapes_only).graph.weight_shapes
+    shapes = build_network(spec, shapes_only).weight_shapes
     return {name: source(name, shape) for name, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.4])
-def test_width_and_classes_are_recognised_from_shapes(width: float) -> None:
-    spec = SsdLiteSpec(7, (300, 300), width)
-    assert recognise(canonical(spec), (300, 300)) == spec
+@pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.3, 1.4])
+@pytest.mark.parametrize(
+    ("spec", "training"),
+    [
+        (SsdLiteSpec(7), Training()),
+        (SsdLiteSpec(7, (320, 200)), Training((320, 200))),
+        (DeepLabSpec(7), Training()),
+        (DeepLabSpec(7, (257, 129), channel_multiple=1), Training((257, 129))),
+        (ClassifierSpec(7), Training()),
+        (
+            ClassifierSpec(7, scaling=IMAGENET_SCALING, padding="symmetric"),
+            Training(scaling=IMAGENET_SCALING, padding="symmetric"),
+        ),
+    ],
+    ids=["ssdlite", "ssdlite-sized", "deeplabv3", "deeplabv3-unrounded", "classifier", "classifier-torch"],
+)
+def test_network_width_and_classes_are_recognised_from_shapes(
+    spec: Spec, training: Training, width: float
+) -> None:
+    spec = replace(spec, width_multiplier=width)
+    found = recognise(canonical(spec), training)
+    if isinstance(spec, DeepLabSpec) and width in (1.0,):
+        spec = replace(spec, channel_multiple=8)  # the same channels, however they were rounded
+    assert found == spec
 
 
 def test_missing_extra_and_misshapen_tensors_are_named() -> None:
     whole = canonical(SsdLiteSpec(3))
     name = "backbone/expanded_conv_3/project/weights"
     without = {key: array for key, array in whole.items() if key != name}
-    with pytest.raises(WeightsError, match=f"1 tensors.*{name} is missing"):
-        recognise(without, (300, 300))
+    with pytest.raises(WeightsError, match=f"1 tensors do not fit a SSDLite of 3 classes.*{name} is missing"):
+        recognise(without, Training())
     with pytest.raises(WeightsError, match="surplus is not part"):
-        recognise(whole | {"surplus": np.zeros(1, np.float32)}, (300, 300))
+        recognise(whole | {"surplus": np.zeros(1, np.float32)}, Training())
     with pytest.raises(WeightsError, match=rf"{name} is \(1,\), needed \(32, 144, 1, 1\)"):
-        recognise(whole | {name: np.zeros(1, np.float32)}, (300, 300))
-    with pytest.raises(WeightsError, match="no SSDLite"):
-        recognise({"backbone/conv/weights": np.zeros(1, np.float32)}, (300, 300))
+        recognise(whole | {name: np.zeros(1, np.float32)}, Training())
+    with pytest.raises(WeightsError, match=r"no network that we know.*SSDLite.*DeepLabv3.*classifier"):
+        recognise({"backbone/conv/weights": np.zeros(1, np.float32)}, Training())
 
 
 def as_tensorflow(spec: SsdLiteSpec) -> Arrays:
@@ -264,10 +381,16 @@ def as_tensorflow(spec: SsdLiteSpec) -> Arrays:
     return tensors
 
 
+def labels_file(path: Path, *names: str) -> Labels:
+    path.write_text("\n".join(names))
+    return read_labels(path)
+
+
 def test_a_fine_tuned_frozen_graph_imports_with_its_own_labels(tmp_path: Path) -> None:
     spec = SsdLiteSpec(3, (300, 300), 0.35)
     write_frozen(tmp_path / "graph.pb", as_tensorflow(spec))
-    found = import_model(tmp_path / "graph.pb", tmp_path / "own.npz", {1: "cat", 2: "dog"})
+    pets = labels_file(tmp_path / "pets.txt", "cat", "dog")
+    found = import_model(tmp_path / "graph.pb", tmp_path / "own.npz", pets)
     assert found == spec
     weights = load_weights(tmp_path / "own.npz")
     assert (weights.spec, weights.labels) == (spec, {1: "cat", 2: "dog"})
@@ -275,5 +398,18 @@ def test_a_fine_tuned_frozen_graph_imports_with_its_own_labels(tmp_path: Path) -
     for name, array in canonical(spec).items():
         if name.endswith("/weights"):
             np.testing.assert_allclose(imported[name], array, rtol=1e-5, atol=1e-6)
-    with pytest.raises(RequestError, match="up to class 5, the network has 2"):
-        import_model(tmp_path / "graph.pb", tmp_path / "own.npz", {5: "bird"})
+    birds = labels_file(tmp_path / "birds.txt", "-", "-", "-", "-", "bird")
+    with pytest.raises(
+        RequestError, match=r"birds\.txt has 5 lines, the network has 2 classes beside the background"
+    ):
+        import_model(tmp_path / "graph.pb", tmp_path / "own.npz", birds)
+    with pytest.raises(RequestError, match=r"coco-labels\.txt has 90 lines, the network has 2"):
+        import_model(tmp_path / "graph.pb", tmp_path / "own.npz", None)
+    assert load_weights(tmp_path / "own.npz").digest == weights.digest
+
+
+def test_the_size_that_a_network_was_trained_for_can_be_said(tmp_path: Path) -> None:
+    write_frozen(tmp_path / "graph.pb", as_tensorflow(SsdLiteSpec(3, width_multiplier=0.35)))
+    pets = labels_file(tmp_path / "pets.txt", "cat", "dog")
+    found = import_model(tmp_path / "graph.pb", tmp_path / "own.npz", pets, (320, 640))
+    assert found == load_weights(tmp_path / "own.npz").spec == SsdLiteSpec(3, (320, 640), 0.35)

@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_mnv2.errors import WeightsError
+from edge_mnv2.networks.classifier import ClassifierSpec
+from edge_mnv2.networks.deeplabv3 import DeepLabSpec
+from edge_mnv2.networks.mobilenet_v2 import IMAGENET_SCALING
 from edge_mnv2.networks.ssdlite import SsdLiteSpec
-from edge_mnv2.zoo.catalogue import CATALOGUE, DATA_DIR
+from edge_mnv2.zoo.architectures import Spec
+from edge_mnv2.zoo.catalogue import CATALOGUE
+from edge_mnv2.zoo.labels import DATA_DIR, read_labels
 from edge_mnv2.zoo.weights_file import load_weights, save_weights
 
 SPEC = SsdLiteSpec(3, (300, 200), 0.75)
@@ -29,6 +34,37 @@ def test_float16_with_residual_keeps_twenty_bits(
     found = load_weights(path)
     assert (found.spec, found.labels) == (SPEC, {1: "a", 2: "ö"})
     np.testing.assert_allclose(found.arrays()["layer/weights"], array, rtol=2**-20, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SPEC,
+        SsdLiteSpec(91, last_channels=448),
+        DeepLabSpec(21),
+        DeepLabSpec(4, (257, 385), 0.5, 1, 8, IMAGENET_SCALING),
+        ClassifierSpec(),
+        ClassifierSpec(7, (96, 128), 1.4, IMAGENET_SCALING, "symmetric"),
+    ],
+)
+def test_every_network_is_read_as_it_was_written(tmp_path: Path, spec: Spec) -> None:
+    save_weights(tmp_path / "w.npz", spec, {}, {})
+    assert load_weights(tmp_path / "w.npz").spec == spec
+
+
+@pytest.mark.parametrize("change", [{"schema": 2}, {"architecture": "ssdlite9"}, {"more": 1}, {"size": None}])
+def test_a_file_of_a_newer_version_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
+) -> None:
+    dumps = json.dumps
+
+    def newer(content: dict[str, object], **options: object) -> str:
+        return dumps(content | change if "architecture" in content else content, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(json, "dumps", newer)
+    save_weights(tmp_path / "w.npz", SPEC, {}, {})
+    with pytest.raises(WeightsError, match=r"w\.npz was written by a newer version of edge-mnv2: upgrade"):
+        load_weights(tmp_path / "w.npz")
 
 
 def test_the_same_content_gives_the_same_file(tmp_path: Path) -> None:
@@ -85,9 +121,12 @@ def test_foreign_and_truncated_files_are_named(tmp_path: Path) -> None:
 
 
 def test_what_is_embedded_is_whole_and_stored_as_float16() -> None:
-    for card in CATALOGUE:
-        if card.embedded:
-            load_weights(DATA_DIR / card.embedded)
-            with np.load(DATA_DIR / card.embedded) as archive:
-                kinds = {archive[name].dtype for name in archive.files if name != "meta"}
-            assert kinds == {np.dtype(np.float16)}
+    embedded = [card for card in CATALOGUE if card.embedded]
+    assert len(embedded) == 3
+    for card in embedded:
+        assert card.embedded is not None
+        found = load_weights(DATA_DIR / card.embedded)
+        assert (found.spec, len(found.labels)) == (card.spec, len(read_labels(card.labels).by_class(0)))
+        with np.load(DATA_DIR / card.embedded) as archive:
+            kinds = {archive[name].dtype for name in archive.files if name != "meta"}
+        assert kinds == {np.dtype(np.float16)}

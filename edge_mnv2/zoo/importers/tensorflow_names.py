@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_mnv2.errors import WeightsError
+from edge_mnv2.zoo.importers.folding import check_finite, scale_and_bias
 
-# slim's and the object detection API's batch norm constant, in every model that we import.
+# slim's batch norm constant, which the object detection API and every MobileNetV2 backbone share.
 BATCH_NORM_EPSILON = 0.001
+# DeepLab sets its own for the head.
+HEAD_EPSILON = 1e-5
 
 _SCOPES = (
     (r"(?:FeatureExtractor/)?MobilenetV2/Conv", r"backbone/conv"),
@@ -37,8 +40,18 @@ _SCOPES = (
     (r"BoxPredictor_(\d)/BoxEncodingPredictor", r"heads/head_\1/box/predict"),
     (r"BoxPredictor_(\d)/ClassPredictor_depthwise", r"heads/head_\1/class/depthwise"),
     (r"BoxPredictor_(\d)/ClassPredictor", r"heads/head_\1/class/predict"),
+    (r"(aspp0|image_pooling|concat_projection)", r"head/\1"),
+    (r"logits/semantic", r"head/logits"),
+    (r"MobilenetV2/Logits/Conv2d_1c_1x1", r"head/logits"),
 )
 _KERNELS = ("weights", "depthwise_weights", "Conv2D/merged_input")
+# (bias, factor) under BatchNorm/ where the TensorFlow.js converter has folded it: one pair for each kind of
+# batch norm that the graph was trained with.
+_FOLDED_NORMS = (
+    ("batchnorm/sub", "batchnorm/mul"),
+    ("FusedBatchNorm/Offset", "FusedBatchNorm/Scaled"),
+    ("FusedBatchNormV3/Offset", "FusedBatchNormV3/Scaled"),
+)
 # TensorFlow counts its extra layers from 2: the first two feature maps are the backbone's.
 _FIRST_EXTRA = 2
 
@@ -53,7 +66,8 @@ def canonical_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
         `NAME/weights` (O, I / groups, k, k) and `NAME/biases` (O,), float32.
 
     Raises:
-        WeightsError: There is no MobileNetV2 in it, or a convolution lacks its bias or batch norm.
+        WeightsError: There is no MobileNetV2 in it, a convolution lacks its bias or batch norm, or a weight
+            is not finite.
     """
     folded: dict[str, NDArray[np.float32]] = {}
     for name, tensor in tensors.items():
@@ -63,7 +77,10 @@ def canonical_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
             continue
         if np.ndim(tensor) != 4:
             raise WeightsError(f"{name} has {np.ndim(tensor)} dimensions: a kernel has 4.")
-        weights, biases = _fold(tensors, scope, np.asarray(tensor, np.float32))
+        try:
+            weights, biases = _fold(tensors, scope, np.asarray(tensor, np.float32))
+        except (KeyError, ValueError) as error:
+            raise WeightsError(f"The batch norm of {scope} is incomplete or misshapen: {error}.") from error
         # HWIO to OIHW; a depthwise kernel is (H, W, C, 1) there and (C, 1, H, W) here.
         axes = (2, 3, 0, 1) if kernel == "depthwise_weights" else (3, 2, 0, 1)
         folded[f"{canonical}/weights"] = np.ascontiguousarray(weights.transpose(axes))
@@ -72,6 +89,7 @@ def canonical_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
         raise WeightsError(
             "There is no MobilenetV2/Conv in this file: it is not a MobileNetV2 of TensorFlow's making."
         )
+    check_finite(folded)
     return folded
 
 
@@ -98,15 +116,19 @@ def _fold(
     """Return the kernel, still in TensorFlow's axes, and the bias, after folding the scope's batch norm."""
     norm = f"{scope}/BatchNorm"
     if f"{norm}/moving_variance" in tensors:
-        variance = np.asarray(tensors[f"{norm}/moving_variance"], np.float64)
-        scale = 1 / np.sqrt(variance + BATCH_NORM_EPSILON)
-        if f"{norm}/gamma" in tensors:  # left out by models trained without it
-            scale = scale * tensors[f"{norm}/gamma"]
-        bias = tensors[f"{norm}/beta"] - tensors[f"{norm}/moving_mean"] * scale
-        return _scaled(kernel, scale), bias.astype(np.float32)
-    if f"{norm}/batchnorm/sub" in tensors:  # folded by the TensorFlow.js converter
-        scale = tensors.get(f"{norm}/batchnorm/mul", np.ones(1))
-        return _scaled(kernel, scale), np.asarray(tensors[f"{norm}/batchnorm/sub"], np.float32)
+        is_head = (canonical_scope(scope) or "").startswith("head/")
+        scale, bias = scale_and_bias(
+            tensors.get(f"{norm}/gamma"),  # left out by models trained without it
+            tensors[f"{norm}/beta"],
+            tensors[f"{norm}/moving_mean"],
+            tensors[f"{norm}/moving_variance"],
+            HEAD_EPSILON if is_head else BATCH_NORM_EPSILON,
+        )
+        return _scaled(kernel, scale), bias
+    for sub, mul in _FOLDED_NORMS:
+        if f"{norm}/{sub}" in tensors:
+            scale = np.asarray(tensors.get(f"{norm}/{mul}", np.ones(1)))
+            return _scaled(kernel, scale), np.asarray(tensors[f"{norm}/{sub}"], np.float32)
     if f"{scope}/biases" in tensors:
         return kernel, np.asarray(tensors[f"{scope}/biases"], np.float32)
     raise WeightsError(f"The convolution {scope} has neither batch norm nor biases in this file.")

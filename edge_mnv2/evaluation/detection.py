@@ -1,19 +1,18 @@
-"""Accuracy on pictures with known objects: COCO's mAP, through the live path's own prepare and decode."""
+"""Accuracy of a detector on pictures with known objects: COCO's mAP."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from camera.pictures import read_picture
-from edge_mnv2.detector import Detector
 from edge_mnv2.errors import RequestError
+from edge_mnv2.evaluation.pictures import OnImage, TimedPredictor, named_pictures, read_each
+from edge_mnv2.predictor import Predictor
+from edge_mnv2.results import Detections
 
 # COCO's metric wants the tail of the precision-recall curve too; below this score it does not change.
 SCORE_THRESHOLD = 0.01
@@ -23,7 +22,7 @@ _NOT_COCO = (OSError, ValueError, KeyError, TypeError, AttributeError, Assertion
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
+class DetectionAccuracy:
     """COCO's figures, and what an image cost.
 
     Attributes:
@@ -41,16 +40,14 @@ class Accuracy:
     ms_per_image: float
 
 
-def evaluate_detector(
-    detector: Detector,
-    images: Path,
-    annotations: Path,
-    on_image: Callable[[int, int | None], None] | None = None,
-) -> Accuracy:
-    """Compute COCO mAP of a detector opened with `SCORE_THRESHOLD`.
+def evaluate_detection(
+    predictor: Predictor, images: Path, annotations: Path, on_image: OnImage | None = None
+) -> DetectionAccuracy:
+    """Compute COCO mAP.
 
     Args:
-        detector: The model; its class ids must be the annotation file's category ids.
+        predictor: Opened with `DecoderOptions(threshold=SCORE_THRESHOLD)`; its class ids must be the
+            annotation file's category ids.
         images: Folder of the pictures.
         annotations: COCO instances file. Every picture that it names must be in the folder.
         on_image: Called after each picture with how many are done and how many there are.
@@ -61,34 +58,13 @@ def evaluate_detector(
     """
     truth = _load_annotations(annotations)
     entries = [truth.imgs[image_id] for image_id in sorted(truth.imgs)]
-    missing = [entry["file_name"] for entry in entries if not (images / entry["file_name"]).is_file()]
-    if missing or not entries:
-        raise RequestError(
-            f"{len(missing)} of {len(entries)} pictures named in {annotations} are not in {images}"
-            + (f", for example {missing[0]}." if missing else ".")
-        )
+    pictures = named_pictures(images, [entry["file_name"] for entry in entries], annotations)
+    timed = TimedPredictor(predictor)
     rows: list[dict[str, Any]] = []
-    elapsed_ns = 0
-    for done, entry in enumerate(entries, 1):
-        image = read_picture(images / entry["file_name"])
-        start_ns = time.perf_counter_ns()
-        found, _ = detector.detect(image)
-        elapsed_ns += time.perf_counter_ns() - start_ns
-        rows.extend(
-            {
-                "image_id": entry["id"],
-                "category_id": class_id,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": score,
-            }
-            for class_id, score, (x1, y1, x2, y2) in zip(
-                found.class_id.tolist(), found.score.tolist(), found.xyxy.tolist(), strict=True
-            )
-        )
-        if on_image is not None:
-            on_image(done, len(entries))
+    for image, entry in zip(read_each(pictures, on_image), entries, strict=True):
+        rows.extend(_coco_results(entry["id"], timed.predict(image, Detections)))
     mean, ap50, ap75 = _coco_metrics(truth, rows)
-    return Accuracy(mean, ap50, ap75, len(entries), elapsed_ns / 1e6 / len(entries))
+    return DetectionAccuracy(mean, ap50, ap75, len(pictures), timed.ms_per_image)
 
 
 def _load_annotations(path: Path) -> Any:  # noqa: ANN401 - pycocotools has no types
@@ -121,6 +97,19 @@ def _check_annotations(dataset: dict[str, Any]) -> None:
     for annotation in dataset["annotations"]:
         for key in ("image_id", "category_id", "bbox", "area", "iscrowd"):
             annotation[key]
+
+
+def _coco_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
+    columns = zip(found.class_id.tolist(), found.score.tolist(), found.xyxy.tolist(), strict=True)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": class_id,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for class_id, score, (x1, y1, x2, y2) in columns
+    ]
 
 
 def _coco_metrics(truth: Any, rows: list[dict[str, Any]]) -> tuple[float, float, float]:  # noqa: ANN401 - pycocotools has no types

@@ -1,0 +1,223 @@
+"""`edge-mnv2 models build|calibrate|check`: from weights to a graph whose accuracy is known."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_mnv2.cli import options
+from edge_mnv2.cli.console import make_console, print_error, progress
+from edge_mnv2.cli.models_commands import Name
+
+if TYPE_CHECKING:
+    from edge_mnv2.zoo.architectures import Spec
+
+# A share of less than a hundred boxes or masks moves by percents with each of them.
+_ENOUGH_PICTURES = 32
+
+Images = Annotated[Path, typer.Option("--images", help="Folder with pictures like those of the model's use.")]
+
+
+class Flavour(str, Enum):
+    """How int8 is laid out."""
+
+    asymmetric = "asymmetric"
+    symmetric = "symmetric"
+
+
+def build(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Model name, path of a .npz, or ssdlite, deeplabv3, classifier: untrained, of any width.",
+        ),
+    ],
+    precision: Annotated[
+        str | None, typer.Option("--precision", "-p", help="fp32 or int8. Left out: fp32.")
+    ] = None,
+    flavour: Annotated[
+        Flavour,
+        typer.Option("--flavour", help="Of int8: asymmetric for ONNX Runtime, symmetric for TensorRT."),
+    ] = Flavour.asymmetric,
+    width: Annotated[
+        float | None, typer.Option("--width", help="Width multiplier of an untrained network: 0.35 to 1.4.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option("--classes", help="Classes of an untrained network, without the background.")
+    ] = None,
+    input_size: options.InputSize = None,
+    output_stride: options.OutputStride = None,
+    split: Annotated[
+        int,
+        typer.Option(
+            "--split",
+            min=1,
+            max=64,
+            help="Compute each block as a sum over so many groups of channels: less memory (section 5.1).",
+        ),
+    ] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the ONNX file here, not into the cache."),
+    ] = None,
+) -> None:
+    """Build a model's ONNX graph. `run` does it by itself on first use.
+
+    Example: edge-mnv2 models build classifier --width 0.5 --input-size 160 --output small.onnx
+    """
+    from edge_mnv2.errors import RequestError
+    from edge_mnv2.zoo.architectures import architecture_named
+    from edge_mnv2.zoo.graph_store import build_graph, build_untrained, ensure_graph, to_precision
+    from edge_mnv2.zoo.model import load_model, untrained_spec, vary
+
+    wanted = to_precision(precision or "fp32")
+    if wanted == "int8" and split > 1:
+        raise RequestError("--split is for fp32: the activation ranges for int8 are those of whole blocks.")
+    variant = options.variant(input_size, output_stride)
+    architecture = architecture_named(name)
+    if architecture is not None:
+        if wanted == "int8":
+            raise RequestError("An untrained network has no activation ranges for int8: build it in fp32.")
+        spec = vary(untrained_spec(architecture, width, classes), variant)
+        serialised = build_untrained(spec, split)
+    else:
+        if width is not None or classes is not None:
+            raise RequestError(
+                f"The weights of {name} have a width and classes of their own. Without weights: edge-mnv2 "
+                "models build ssdlite, deeplabv3 or classifier."
+            )
+        model = load_model(name, variant)
+        spec = model.spec
+        if output is None and split == 1 and flavour is Flavour.asymmetric:
+            typer.echo(ensure_graph(model, wanted, rebuild=True))
+            return
+        serialised = build_graph(model, wanted, flavour.value, split)
+    if output is None:
+        raise RequestError("Such a graph is not kept in the cache: say where to write it with --output.")
+    _write(output, serialised)
+    typer.echo(output)
+    if split > 1:
+        _print_memory(spec, split, output)
+
+
+def calibrate(
+    context: typer.Context,
+    name: Name,
+    images: Images,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write the ranges to this file (.ranges.npz), not into the cache."
+        ),
+    ] = None,
+) -> None:
+    """Find a model's activation ranges for int8 on pictures, once; the best of four methods is kept."""
+    from rich.table import Table
+
+    from edge_mnv2.calibrate import calibrate as find_ranges
+    from edge_mnv2.errors import RequestError
+    from edge_mnv2.zoo.cache import calibrated_ranges
+    from edge_mnv2.zoo.model import load_model
+    from edge_mnv2.zoo.ranges_file import SUFFIX, save_ranges
+
+    if output is not None and not output.name.endswith(SUFFIX):
+        raise RequestError(f"{output}: a file of ranges must end in {SUFFIX}.")
+    model = load_model(name)
+    pictures = _pictures(images)
+    with context.obj.at_once(), progress("steps") as on_step:
+        ranges = find_ranges(model, pictures, on_step)
+    path = output or calibrated_ranges(model.name, model.weights.digest)
+    save_ranges(path, ranges)
+    table = Table("method", "agreement with float32", title=f"{model.name} in int8", title_justify="left")
+    for row in ranges.compared:
+        table.add_row(row.method, f"{row.agreement:.4f}")
+    make_console().print(table)
+    typer.echo(f"{ranges.method} is kept: {path}. Now: edge-mnv2 models check {name} --images DIR")
+
+
+def check(
+    context: typer.Context,
+    name: Name,
+    images: Images,
+    precision: Annotated[str, typer.Option("--precision", "-p", help="int8.")] = "int8",
+) -> int:
+    """Compare a model's int8 build with float32 on pictures without labels, and keep the verdict.
+
+    `run` refuses a build that fails, and takes one that is good where the precision is left to it.
+    """
+    from rich.table import Table
+
+    from edge_mnv2.agreement import LIMITS, check_int8
+    from edge_mnv2.errors import RequestError
+    from edge_mnv2.zoo.accuracy_record import save_record
+    from edge_mnv2.zoo.model import load_model
+
+    if precision != "int8":
+        raise RequestError(
+            f"float32 is what int8 is compared with: choose --precision int8, not {precision!r}."
+        )
+    model = load_model(name)
+    pictures = _pictures(images)
+    with context.obj.at_once(), progress("pictures") as on_picture:
+        record = check_int8(model, pictures, on_picture)
+    path = save_record(model, record)
+    table = Table(
+        "figure", "value", "limit", title=f"{model.name}, int8 beside float32", title_justify="left"
+    )
+    limits = {limit.figure: limit.in_words() for limit in LIMITS[model.task]}
+    for figure, value in record.figures.items():
+        table.add_row(figure, f"{value:.4f}", limits.get(figure, ""))
+    console = make_console()
+    console.print(table)
+    few = "" if record.images >= _ENOUGH_PICTURES else ": too few to rely on"
+    typer.echo(f"{record.images} pictures{few}; the verdict is kept in {path}")
+    for failure in record.failures:
+        print_error(f"{model.name}, int8: {failure}")
+    return 1 if record.failures else 0
+
+
+def _pictures(folder: Path) -> list[Path]:
+    from camera.pictures import list_pictures
+    from edge_mnv2.errors import RequestError
+
+    if not folder.is_dir():
+        raise RequestError(f"There is no folder {folder}: check the path given with --images.")
+    return list_pictures(folder)
+
+
+def _write(path: Path, content: bytes) -> None:
+    from edge_mnv2.errors import OutputPathError
+    from edge_mnv2.files import write_atomically
+
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise OutputPathError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _print_memory(spec: Spec, split: int, built: Path) -> None:
+    """Print the peak activation memory of the whole network and of the split one, counted and measured."""
+    from tempfile import TemporaryDirectory
+
+    from rich.table import Table
+
+    from edge_mnv2.zoo.graph_store import build_untrained
+    from edge_mnv2.zoo.paper import row_of
+    from engines.onnx_memory import measure_inference_bytes
+
+    table = Table("", "counted", "measured", title="Peak activation memory", title_justify="left")
+    with TemporaryDirectory(prefix="edge-mnv2-") as folder:
+        whole = Path(folder) / "whole.onnx"
+        _write(whole, build_untrained(spec))
+        for title, path, groups in (("whole", whole, 1), (f"split by {split}", built, split)):
+            measured = measure_inference_bytes(path)
+            table.add_row(
+                title,
+                f"{row_of(spec, groups).peak_bytes / 2**20:.2f} MiB",
+                "-" if measured is None else f"{measured / 2**20:.2f} MiB",
+            )
+    make_console().print(table)
