@@ -142,7 +142,12 @@ def check_int8(
 
 def comparison_decoder(task: str, classes: int) -> DecoderOptions:
     """Return the decoder options that both builds must be opened with."""
-    return DecoderOptions(threshold=SMALLEST_SCORE) if task == "detect" else DecoderOptions(top_k=classes)
+    match task:
+        case "detect":
+            return DecoderOptions(threshold=SMALLEST_SCORE)
+        case "classify":
+            return DecoderOptions(top_k=classes)
+    return DecoderOptions()
 
 
 def _fails(limit: Limit, figures: dict[str, float]) -> bool:

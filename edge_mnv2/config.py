@@ -86,7 +86,10 @@ class RunConfig(BaseModel):
         BeforeValidator(_split_list),
         Field(description="Labels or numbers of the classes to report; left out: all"),
     ] = None
-    top_k: Annotated[int, Field(ge=1, le=1000, description="Most classes that a classification reports")] = 5
+    top_k: Annotated[
+        int | None,
+        Field(ge=1, le=1000, description="Most classes that a classification reports; left out: 5"),
+    ] = None
     masks: Annotated[
         bool,
         Field(description="Segmentation at the frame's own resolution, with COCO RLE masks in the records"),
@@ -182,5 +185,7 @@ def _explain(detail: Mapping[str, Any]) -> str:
         return f"{setting}: there is no such setting.{hint}"
     if detail["type"] == "missing":
         return f"{setting}: it must be given."
+    if detail["type"] == "value_error":  # one of ours, which says it all
+        return f"{setting}: {detail['ctx']['error']}"
     expected = str(detail["msg"])
     return f"{setting}: {expected[0].lower()}{expected[1:]}, received {repr(detail['input'])[:80]}."

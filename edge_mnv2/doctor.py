@@ -13,10 +13,13 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edge_mnv2 import __version__
 from edge_mnv2.errors import EdgeMnv2Error
+
+if TYPE_CHECKING:
+    from edge_mnv2.zoo.catalogue import ModelCard
 
 State = Literal["ok", "missing", "optional"]
 
@@ -154,17 +157,21 @@ def _models() -> list[Finding]:
     findings = []
     for card in CATALOGUE:
         if weights_path(card) is None:
-            remedy = f"edge-mnv2 models fetch {card.name}"
-            findings.append(Finding(card.name, "optional", "not fetched", remedy))
+            findings.append(Finding(card.name, "optional", "not fetched", _fetch_command(card)))
             continue
         try:
             load_model(card.name)
         except EdgeMnv2Error as error:
-            remedy = "reinstall edge-mnv2" if card.embedded else f"edge-mnv2 models fetch {card.name}"
+            remedy = "reinstall edge-mnv2" if card.embedded else _fetch_command(card)
             findings.append(Finding(card.name, "missing", str(error), remedy))
         else:
             findings.append(Finding(card.name, "ok", "embedded" if card.embedded else "cached"))
     return findings
+
+
+def _fetch_command(card: ModelCard) -> str:
+    mirror = "" if card.origin.registry else f" --mirror {card.origin.archive}"
+    return f"edge-mnv2 models fetch {card.name}{mirror}"
 
 
 def _cameras() -> Finding:

@@ -138,6 +138,9 @@ def test_faint_boxes_rank_builds_but_fail_none(of: Comparison) -> None:
     found = of([detections(A, FAINT)], [detections(A)])
     assert (found.figures["boxes"], found.figures["missed"], found.failures) == (1, 0, ())
     assert found.overall == pytest.approx(0.9 / 1.1)
+    found = of([detections(A, FAINT)], [detections(A, scored(moved(FAINT, 2), 0.3))])
+    assert (found.figures["matched_iou"], found.figures["score_drift"], found.failures) == (1, 0, ())
+    assert found.overall == pytest.approx((0.9 + 0.2 * 80 / 120) / 1.2)
 
 
 def test_pictures_without_boxes_agree(of: Comparison) -> None:
@@ -192,6 +195,8 @@ def test_classes_agree_by_the_best_one_and_by_its_score(of: Comparison) -> None:
         "top1_agreement is 0.000, and must be at least 0.85.",
         "score_drift is 0.300, and must be at most 0.1.",
     )
+    drifted = of([expected], [classification((4, 0.6), (0, 0.35), (2, 0.05))])
+    assert drifted.figures == pytest.approx({"top1_agreement": 1, "score_drift": 0.1}), "of the best class"
     most = of([expected] * 10, [expected] * 9 + [classification((2, 0.5), (4, 0.4), (0, 0.1))])
     assert most.figures == pytest.approx({"top1_agreement": 0.9, "score_drift": 0.03})
     assert most.failures == ()
@@ -202,6 +207,9 @@ def test_a_figure_at_its_limit_passes(of: Comparison) -> None:
     mask[0, :3] = 1
     found = of([segmentation(np.zeros((10, 10)))], [segmentation(mask)])
     assert found.figures["pixel_agreement"] == 0.97 == LIMITS["segment"][0].bound
+    assert found.failures == ()
+    found = of([detections(A)] * 50, [detections(A)] * 47 + [detections()] * 3)
+    assert found.figures["missed"] == 0.06 == LIMITS["detect"][0].bound
     assert found.failures == ()
 
 

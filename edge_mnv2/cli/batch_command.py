@@ -53,11 +53,8 @@ def batch(
     from edge_mnv2.errors import RunError
     from edge_mnv2.pipeline import RunControl
     from edge_mnv2.predictor import open_predictor
-    from edge_mnv2.segments import import_coco_masks
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
-    if masks:
-        import_coco_masks()  # missing, it must be said now, not at the first picture
     predictor = open_predictor(
         DEFAULT_MODEL if model is None else model,
         options.predictor(

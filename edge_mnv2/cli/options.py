@@ -77,7 +77,7 @@ def decoder(
     return DecoderOptions(
         threshold=threshold,
         classes=None if classes is None else classes.split(","),
-        top_k=DecoderOptions().top_k if top_k is None else top_k,
+        top_k=top_k,
         masks=bool(masks),
     )
 

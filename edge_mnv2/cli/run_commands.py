@@ -129,13 +129,10 @@ def _run(settings: RunConfig, kept: Sequence[Path], stop: threading.Event) -> Ru
     from camera import open_source
     from edge_mnv2.pipeline import RunControl, run_pipeline
     from edge_mnv2.predictor import open_predictor
-    from edge_mnv2.segments import import_coco_masks
     from edge_mnv2.sinks.video import check_video_path
 
     if settings.video is not None:
         check_video_path(settings.video)
-    if settings.masks:
-        import_coco_masks()  # missing, it must be said now, not at the first frame
     source = open_source(settings.source)
     predictor = open_predictor(settings.model, settings.predictor_options())
     try:

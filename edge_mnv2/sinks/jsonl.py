@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from edge_mnv2.results import FrameResult
+from edge_mnv2.segments import import_coco_masks
 from edge_mnv2.sinks.record import to_record
 from edge_mnv2.sinks.text_file import TextFile
 
@@ -20,9 +21,12 @@ class JsonLinesSink:
 
     Raises:
         OutputPathError: It cannot be written there.
+        RequestError: Masks need pycocotools, and it is not installed.
     """
 
     def __init__(self, path: Path, attempt: int = 0, *, masks: bool = False) -> None:
+        if masks:
+            import_coco_masks()  # missing, it must be said now, not at the first frame
         self._masks = masks
         self._file = TextFile(path, keep=attempt > 0)
 

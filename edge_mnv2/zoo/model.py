@@ -84,13 +84,13 @@ class DecoderOptions:
     Attributes:
         threshold: Smallest score reported; None for 0.5 in detection, and for no limit in classification.
         classes: Labels or numbers of the classes to report; None for all.
-        top_k: Most classes that a classification reports.
+        top_k: Most classes that a classification reports; None for 5.
         masks: Whether a segmentation has the frame's own resolution, and records carry its masks.
     """
 
     threshold: float | None = None
     classes: Collection[str] | None = None
-    top_k: int = TOP_K
+    top_k: int | None = None
     masks: bool = False
 
 
@@ -132,7 +132,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     sides = [side.strip() for side in text.lower().split("x")]
     if len(sides) > 2 or not all(side.isdecimal() and len(side) <= 5 for side in sides):
-        raise RequestError(f"A size is WIDTHxHEIGHT, such as 513x289, or one number, not {text!r}.")
+        raise RequestError(f"A size is WIDTHxHEIGHT, such as 513x289, or one number, not {text[:40]!r}.")
     return int(sides[-1]), int(sides[0])
 
 
@@ -184,12 +184,16 @@ def make_network(model: Model, options: DecoderOptions | None = None) -> Network
     """Return the model's preparation and decoding.
 
     Raises:
-        RequestError: The threshold is out of range, or a class is unknown.
+        RequestError: The threshold is out of range, a class is unknown, or an option is another task's.
     """
     options = options or DecoderOptions()
     threshold = options.threshold
     if threshold is not None and not 0 < threshold < 1:
         raise RequestError(f"The threshold must lie between 0 and 1, not {threshold:g}.")
+    if options.masks and model.task != "segment":
+        raise RequestError(f"{model.name} does not segment: it has no masks.")
+    if options.top_k is not None and model.task != "classify":
+        raise RequestError(f"{model.name} does not classify: it has no best classes to count.")
     wanted = None
     if options.classes is not None:
         wanted = [_class_id(model.classes, name) for name in options.classes]
@@ -201,7 +205,7 @@ def make_network(model: Model, options: DecoderOptions | None = None) -> Network
         case DeepLabSpec():
             return DeepLab(model.spec, wanted, at_frame_resolution=options.masks)
         case ClassifierSpec():
-            return Classifier(model.spec, wanted, threshold or 0.0, options.top_k)
+            return Classifier(model.spec, wanted, threshold or 0.0, options.top_k or TOP_K)
 
 
 def _class_id(known: dict[int, str], name: str) -> int:

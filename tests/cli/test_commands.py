@@ -300,8 +300,8 @@ def test_int8_that_passed_its_check_is_what_is_run(
     assert graphs == ["fp32", "int8"]
 
 
-@pytest.mark.parametrize("words", ["run --source p.png", "batch p.png -o out"])
-def test_masks_without_pycocotools_are_refused_before_anything_is_opened(
+@pytest.mark.parametrize("words", ["run --source p.png --jsonl r.jsonl", "batch p.png -o out"])
+def test_masks_in_records_need_pycocotools_before_anything_is_written(
     picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str
 ) -> None:
     monkeypatch.chdir(picture.parent)
