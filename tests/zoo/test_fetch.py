@@ -80,7 +80,7 @@ def test_the_embedded_file_is_what_importing_the_package_gives(
     archives: Path, tmp_path: Path, card: ModelCard
 ) -> None:
     if card.origin.member.endswith(".pth"):
-        pytest.importorskip("torch", reason="needs the import extra")
+        pytest.importorskip("torch", reason="needs the torch extra")
     spec = import_model(archives / card.origin.archive, tmp_path / "again.npz", read_labels(card.labels))
     assert spec == card.spec
     # The digest is over all tensors and labels; the archive around them may differ between numpy's versions.
