@@ -17,9 +17,10 @@ import numpy as np
 
 from camera import open_source
 from camera.pictures import read_picture
-from edge_mnv2.networks.base import INPUT_NAME, Geometry
+from edge_mnv2.networks.base import INPUT_NAME
 from edge_mnv2.overlay import draw_overlay
-from edge_mnv2.zoo.model import ensure_graph, load_model, make_network
+from edge_mnv2.zoo.graph_store import ensure_graph
+from edge_mnv2.zoo.model import DecoderOptions, load_model, make_network
 from engines import allocate_inputs, open_engine
 
 RUNS = 200
@@ -53,14 +54,13 @@ def main() -> None:
         image = source.read().image
     cv2.setNumThreads(1)
     model = load_model("ssdlite-mnv2-coco")
-    network, graph = make_network(model, 0.5), ensure_graph(model)
+    network, graph = make_network(model), ensure_graph(model)
     one, two = open_engine(graph, threads=1), open_engine(graph, threads=2)
     feeds = allocate_inputs(one.inputs)
-    network.prepare(image, feeds[INPUT_NAME])
+    geometry = network.prepare(image, feeds[INPUT_NAME])
     outputs = one.run(feeds)
-    geometry = Geometry(image.shape[1], image.shape[0])
     found = network.decode(outputs, geometry)
-    low = make_network(model, 0.01)
+    low = make_network(model, DecoderOptions(threshold=0.01))
     canvas = image.copy()
     plain = startup_ms("-c", "pass")
     rows = {

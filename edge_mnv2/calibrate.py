@@ -174,9 +174,13 @@ def _note_counts(watched: _Watched, values: NDArray[np.float32]) -> None:
 
 def _read_by_layers(graph: Graph) -> set[str]:
     """Return the tensors that some layer computes with; the others are predictions."""
-    return {
-        name for node in graph.nodes if node.op in ("Conv", "Clip", "Relu", "Add") for name in node.inputs
-    }
+    read: set[str] = set()
+    for node in reversed(graph.nodes):
+        # What is only moved or joined is read if the result is.
+        is_moved = node.op in ("Transpose", "Reshape", "Expand", "Concat", "Identity")
+        if not is_moved or node.output in read:
+            read.update(node.inputs)
+    return read
 
 
 def _statistics(

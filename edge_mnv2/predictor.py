@@ -103,12 +103,12 @@ class Predictor:
         self._engine.close()
 
 
-def open_predictor(model_name: str, options: PredictorOptions) -> Predictor:
+def open_predictor(model_name: str, options: PredictorOptions | None = None) -> Predictor:
     """Load a model, build its graph on first use, and open it on an engine.
 
     Args:
         model_name: Catalogue name, or the path of a weights file.
-        options: How to run it.
+        options: How to run it; None for the defaults.
 
     Raises:
         RequestError: The model, a class, the precision or the threshold is wrong; or its int8 build failed
@@ -116,6 +116,7 @@ def open_predictor(model_name: str, options: PredictorOptions) -> Predictor:
         EngineError: The backend is unknown, or cannot load the graph.
         RunError: The weights are damaged.
     """
+    options = options or PredictorOptions()
     model = load_model(model_name, options.variant)
     network = make_network(model, options.decoder)  # what is wrong with the request is said first
     precision = choose_precision(model, options.precision, force=options.force)

@@ -9,16 +9,17 @@ import pytest
 from camera.errors import BadFrameError
 from edge_mnv2.agreement import (
     LIMITS,
-    SLACK,
-    SMALLEST_SCORE,
+    MIN_EVIDENCE,
     Agreement,
     check_int8,
     compare,
     comparison_decoder,
+    evidence,
 )
+from edge_mnv2.comparisons import SLACK, SMALLEST_SCORE
 from edge_mnv2.errors import RequestError
 from edge_mnv2.results import Result
-from edge_mnv2.zoo.accuracy_record import find_record, record_key
+from edge_mnv2.zoo.accuracy_record import AccuracyRecord, find_record, record_key
 from edge_mnv2.zoo.model import DecoderOptions, Variant, load_model
 from tests.evaluation.fakes import FakePredictor, write_picture
 from tests.samples import TASKS, classification, detections, segmentation
@@ -79,13 +80,13 @@ def test_a_shifted_box_is_matched_down_to_half_an_overlap(of: Comparison) -> Non
         {"boxes": 1, "missed": 0, "extra": 0, "matched_iou": 2 / 3, "score_drift": 0}
     )
     assert found.overall == pytest.approx(2 / 3)
-    assert found.failures == ("matched_iou is 0.667, and must be at least 0.9.",)
+    assert found.failures == ("matched_iou is 0.6667, and must be at least 0.9.",)
     found = of([detections(A)], [detections(moved(A, 4))])
     assert found.figures == {"boxes": 1, "missed": 1, "extra": 1, "matched_iou": 1, "score_drift": 0}
     assert found.overall == 0
     assert found.failures == (
-        "missed is 1.000, and must be at most 0.06.",
-        "extra is 1.000, and must be at most 0.06.",
+        "missed is 1.0000, and must be at most 0.06.",
+        "extra is 1.0000, and must be at most 0.06.",
     )
 
 
@@ -93,13 +94,13 @@ def test_missing_and_extra_boxes_are_shares_of_the_references(of: Comparison) ->
     found = of([detections(A, B), detections(A, B)], [detections(A), detections(A, B)])
     assert (found.figures["missed"], found.figures["extra"]) == (0.25, 0)
     assert found.overall == pytest.approx((2 * 0.9 + 0.6) / (2 * 0.9 + 2 * 0.6))
-    assert found.failures == ("missed is 0.250, and must be at most 0.06.",)
+    assert found.failures == ("missed is 0.2500, and must be at most 0.06.",)
     found = of([detections(A), detections(A)], [detections(A, B), detections(A)])
     assert (found.figures["missed"], found.figures["extra"]) == (0, 0.5)
-    assert found.failures == ("extra is 0.500, and must be at most 0.06.",)
+    assert found.failures == ("extra is 0.5000, and must be at most 0.06.",)
     found = of([detections()], [detections(A, B)])
     assert (found.figures["boxes"], found.figures["extra"], found.overall) == (0, 2, 0)
-    assert found.failures == ("extra is 2.000, and must be at most 0.06.",)
+    assert found.failures == ("extra is 2.0000, and must be at most 0.06.",)
 
 
 def test_another_class_is_another_box(of: Comparison) -> None:
@@ -131,7 +132,7 @@ def test_a_score_may_drift_a_little_around_the_threshold(of: Comparison) -> None
         assert found.overall == pytest.approx(min(expected, given) / max(expected, given))
     found = of([detections(A, B)], [detections(scored(A, 0.8), scored(B, 0.7))])
     assert found.figures["score_drift"] == pytest.approx(0.1)
-    assert found.failures == ("score_drift is 0.100, and must be at most 0.06.",)
+    assert found.failures == ("score_drift is 0.1000, and must be at most 0.06.",)
 
 
 def test_faint_boxes_rank_builds_but_fail_none(of: Comparison) -> None:
@@ -155,21 +156,26 @@ def test_masks_agree_by_pixels_and_by_classes(of: Comparison) -> None:
     worse = mask.copy()
     worse[0, :5] = 7
     same = of([segmentation(mask)], [segmentation(mask)])
-    assert (same.figures, same.overall, same.failures) == ({"pixel_agreement": 1, "mask_iou": 1}, 1, ())
-    found = of([segmentation(mask)] * 2, [segmentation(mask), segmentation(worse)])
+    assert same.figures == {"pixel_agreement": 1, "mask_iou": 1, "pictures_with_objects": 1}
+    assert (same.overall, same.failures) == (1, ())
+    nothing = segmentation(np.zeros((10, 10)))
+    found = of([segmentation(mask)] * 2 + [nothing], [segmentation(mask), segmentation(worse), nothing])
     iou = (1 + 35 / 40) / 2
-    assert found.figures == pytest.approx({"pixel_agreement": 195 / 200, "mask_iou": iou})
+    assert found.figures == pytest.approx(
+        {"pixel_agreement": 295 / 300, "mask_iou": iou, "pictures_with_objects": 2}
+    )
     assert (found.overall, found.failures) == (pytest.approx(iou), ())
     found = of([segmentation(mask)], [segmentation(worse)])
-    assert found.figures == pytest.approx({"pixel_agreement": 0.95, "mask_iou": (1 + 15 / 20) / 2})
-    assert found.failures == ("pixel_agreement is 0.950, and must be at least 0.97.",)
+    assert found.figures["mask_iou"] == pytest.approx((1 + 15 / 20) / 2)
+    assert found.failures == ("pixel_agreement is 0.9500, and must be at least 0.97.",)
 
 
 def test_what_the_candidate_sees_beside_the_mask_counts_too(of: Comparison) -> None:
     mask, larger = np.zeros((10, 10), np.uint8), np.zeros((10, 10), np.uint8)
     mask[:2], larger[:4] = 5, 5
     found = of([segmentation(mask)], [segmentation(larger)])
-    assert found.figures == pytest.approx({"pixel_agreement": 0.8, "mask_iou": (60 / 80 + 20 / 40) / 2})
+    assert found.figures["pixel_agreement"] == pytest.approx(0.8)
+    assert found.figures["mask_iou"] == pytest.approx((60 / 80 + 20 / 40) / 2)
     assert len(found.failures) == 2
 
 
@@ -192,8 +198,8 @@ def test_classes_agree_by_the_best_one_and_by_its_score(of: Comparison) -> None:
     assert changed.figures == pytest.approx({"top1_agreement": 0, "score_drift": 0.3})
     assert changed.overall == pytest.approx(0.7)
     assert changed.failures == (
-        "top1_agreement is 0.000, and must be at least 0.85.",
-        "score_drift is 0.300, and must be at most 0.1.",
+        "top1_agreement is 0.0000, and must be at least 0.85.",
+        "score_drift is 0.3000, and must be at most 0.1.",
     )
     drifted = of([expected], [classification((4, 0.6), (0, 0.35), (2, 0.05))])
     assert drifted.figures == pytest.approx({"top1_agreement": 1, "score_drift": 0.1}), "of the best class"
@@ -211,6 +217,18 @@ def test_a_figure_at_its_limit_passes(of: Comparison) -> None:
     found = of([detections(A)] * 50, [detections(A)] * 47 + [detections()] * 3)
     assert found.figures["missed"] == 0.06 == LIMITS["detect"][0].bound
     assert found.failures == ()
+
+
+def test_evidence_is_what_there_was_to_compare(of: Comparison) -> None:
+    """Boxes, pictures with anything in them, pictures: blank ones agree perfectly and prove nothing."""
+    mask = segmentation([[0, 3]])
+    for task, results, count in (
+        ("detect", [detections(A, B, FAINT), detections(), detections(A)], 3),
+        ("segment", [mask, segmentation([[0, 0]]), mask], 2),
+        ("classify", [classification((0, 1.0))] * 3, 3),
+    ):
+        found = of(results, results)  # type: ignore[arg-type]
+        assert evidence(task, AccuracyRecord("", found.images, found.figures, found.failures)) == count
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
@@ -247,7 +265,8 @@ def test_the_embedded_models_int8_agrees_on_real_pictures(
     assert found.failures == ()
     assert (found.key, found.images) == (record_key(model), 48)
     limited = {limit.figure for limit in LIMITS[model.task]}
-    assert set(found.figures) == limited | ({"boxes"} if model.task == "detect" else set())
+    assert set(found.figures) - {"boxes", "pictures_with_objects"} == limited
+    assert evidence(model.task, found) > MIN_EVIDENCE
     shipped = find_record(model)
     assert (shipped is None) == (model.spec != model.weights.spec)
     if shipped is not None:

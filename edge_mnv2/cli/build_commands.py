@@ -15,9 +15,6 @@ from edge_mnv2.cli.models_commands import Name
 if TYPE_CHECKING:
     from edge_mnv2.zoo.architectures import Spec
 
-# A share of less than a hundred boxes or masks moves by percents with each of them.
-_ENOUGH_PICTURES = 32
-
 Images = Annotated[Path, typer.Option("--images", help="Folder with pictures like those of the model's use.")]
 
 
@@ -44,7 +41,7 @@ def build(
         typer.Option("--flavour", help="Of int8: asymmetric for ONNX Runtime, symmetric for TensorRT."),
     ] = Flavour.asymmetric,
     width: Annotated[
-        float | None, typer.Option("--width", help="Width multiplier of an untrained network: 0.35 to 1.4.")
+        float | None, typer.Option("--width", help="Width multiplier of an untrained network: 0.1 to 4.")
     ] = None,
     classes: Annotated[
         int | None, typer.Option("--classes", help="Classes of an untrained network, without the background.")
@@ -69,7 +66,7 @@ def build(
 
     Example: edge-mnv2 models build classifier --width 0.5 --input-size 160 --output small.onnx
     """
-    from edge_mnv2.errors import RequestError
+    from edge_mnv2.errors import OutputPathError, RequestError
     from edge_mnv2.zoo.architectures import architecture_named
     from edge_mnv2.zoo.graph_store import build_graph, build_untrained, ensure_graph, to_precision
     from edge_mnv2.zoo.model import load_model, untrained_spec, vary
@@ -95,6 +92,8 @@ def build(
         if output is None and split == 1 and flavour is Flavour.asymmetric:
             typer.echo(ensure_graph(model, wanted, rebuild=True))
             return
+        if output is not None and output.resolve() == model.path.resolve():
+            raise OutputPathError(f"{output} is {model.path}, the weights themselves: choose another path.")
         serialised = build_graph(model, wanted, flavour.value, split)
     if output is None:
         raise RequestError("Such a graph is not kept in the cache: say where to write it with --output.")
@@ -122,7 +121,7 @@ def calibrate(
     from edge_mnv2.errors import RequestError
     from edge_mnv2.zoo.cache import calibrated_ranges
     from edge_mnv2.zoo.model import load_model
-    from edge_mnv2.zoo.ranges_file import SUFFIX, save_ranges
+    from edge_mnv2.zoo.ranges_file import SUFFIX, beside, save_ranges
 
     if output is not None and not output.name.endswith(SUFFIX):
         raise RequestError(f"{output}: a file of ranges must end in {SUFFIX}.")
@@ -130,13 +129,17 @@ def calibrate(
     pictures = _pictures(images)
     with context.obj.at_once(), progress("steps") as on_step:
         ranges = find_ranges(model, pictures, on_step)
-    path = output or calibrated_ranges(model.name, model.weights.digest)
-    save_ranges(path, ranges)
     table = Table("method", "agreement with float32", title=f"{model.name} in int8", title_justify="left")
     for row in ranges.compared:
         table.add_row(row.method, f"{row.agreement:.4f}")
     make_console().print(table)
-    typer.echo(f"{ranges.method} is kept: {path}. Now: edge-mnv2 models check {name} --images DIR")
+    path = output or calibrated_ranges(model.name, model.weights.digest)
+    save_ranges(path, ranges)
+    if output is None:
+        then = f"Now: edge-mnv2 models check {name} --images DIR. Without this file, the ranges are as before"
+    else:
+        then = f"It is used where it lies beside the weights, as {beside(model.path).name}"
+    typer.echo(f"{ranges.method} is kept: {path}. {then}.")
 
 
 def check(
@@ -144,6 +147,8 @@ def check(
     name: Name,
     images: Images,
     precision: Annotated[str, typer.Option("--precision", "-p", help="int8.")] = "int8",
+    input_size: options.InputSize = None,
+    output_stride: options.OutputStride = None,
 ) -> int:
     """Compare a model's int8 build with float32 on pictures without labels, and keep the verdict.
 
@@ -151,7 +156,7 @@ def check(
     """
     from rich.table import Table
 
-    from edge_mnv2.agreement import LIMITS, check_int8
+    from edge_mnv2.agreement import LIMITS, MIN_EVIDENCE, check_int8, evidence
     from edge_mnv2.errors import RequestError
     from edge_mnv2.zoo.accuracy_record import save_record
     from edge_mnv2.zoo.model import load_model
@@ -160,23 +165,25 @@ def check(
         raise RequestError(
             f"float32 is what int8 is compared with: choose --precision int8, not {precision!r}."
         )
-    model = load_model(name)
+    model = load_model(name, options.variant(input_size, output_stride))
     pictures = _pictures(images)
     with context.obj.at_once(), progress("pictures") as on_picture:
         record = check_int8(model, pictures, on_picture)
-    path = save_record(model, record)
-    table = Table(
-        "figure", "value", "limit", title=f"{model.name}, int8 beside float32", title_justify="left"
-    )
+    title = f"{model.name}, int8 beside float32"
+    table = Table("figure", "value", "limit", title=title, title_justify="left")
     limits = {limit.figure: limit.in_words() for limit in LIMITS[model.task]}
     for figure, value in record.figures.items():
         table.add_row(figure, f"{value:.4f}", limits.get(figure, ""))
-    console = make_console()
-    console.print(table)
-    few = "" if record.images >= _ENOUGH_PICTURES else ": too few to rely on"
-    typer.echo(f"{record.images} pictures{few}; the verdict is kept in {path}")
+    make_console().print(table)
     for failure in record.failures:
         print_error(f"{model.name}, int8: {failure}")
+    compared = evidence(model.task, record)
+    if record.failures or compared >= MIN_EVIDENCE:
+        typer.echo(f"The verdict on {record.images} pictures is kept in {save_record(model, record)}")
+    else:
+        what = "boxes" if model.task == "detect" else "pictures that show something"
+        few = f"No verdict is kept: it takes {MIN_EVIDENCE} {what} to call a build good, not {compared}."
+        typer.echo(few, err=True)
     return 1 if record.failures else 0
 
 

@@ -168,9 +168,12 @@ def import_(
     from edge_mnv2.zoo.labels import read_labels
     from edge_mnv2.zoo.model import parse_size
     from edge_mnv2.zoo.paper import describe
+    from edge_mnv2.zoo.ranges_file import SUFFIX
 
     if output.suffix != ".npz":
         raise RequestError(f"{output}: a weights file must end in .npz.")
+    if output.name.endswith(SUFFIX):
+        raise RequestError(f"{output}: a weights file must end in .npz, and not in {SUFFIX}.")
     spec = import_model(
         source,
         output,

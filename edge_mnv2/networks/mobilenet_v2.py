@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -109,9 +110,9 @@ def inverted_residual(
     expanded_channels = x.shape[1] * row.expansion
     split = min(split, expanded_channels) if row.expansion != 1 else 1
     narrow, expanded = None, None
-    for group in range(split):
-        bounds = [expanded_channels * number // split for number in (group, group + 1)]
-        part = Channels(bounds[0], bounds[1], expanded_channels)
+    bounds = sorted({_bound(expanded_channels, group, split) for group in range(split + 1)})
+    for group, (start, stop) in enumerate(pairwise(bounds)):
+        part = Channels(start, stop, expanded_channels)
         wide = x if row.expansion == 1 else graph.conv_of_outputs(x, f"{name}/expand", part)
         deep = graph.depthwise(wide, f"{name}/depthwise", stride=row.stride, dilation=dilation, part=part)
         given = graph.conv_of_inputs(deep, f"{name}/project", channels, part)
@@ -145,6 +146,11 @@ class BackboneSpec:
     scaling: PixelScaling = UNIT_SCALING
     split: int = 1
     whole_blocks: tuple[str, ...] = ()
+
+
+def _bound(channels: int, group: int, groups: int) -> int:
+    """Return where a group of channels begins: in steps of eight, the blocks in which backends compute."""
+    return channels if group == groups else round(channels * group / groups / 8) * 8
 
 
 def backbone(graph: GraphBuilder, size: tuple[int, int], spec: BackboneSpec) -> dict[str, Tensor]:

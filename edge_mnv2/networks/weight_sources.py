@@ -15,10 +15,10 @@ WeightSource = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
 
 
 def weights_from(arrays: Mapping[str, NDArray[Any]]) -> WeightSource:
-    """Return a source that reads `arrays` and checks names and shapes.
+    """Return a source that reads `arrays` and checks names, shapes and values.
 
     Raises (the source, when called):
-        WeightsError: A tensor is missing or has another shape than this network needs.
+        WeightsError: A tensor is missing, has another shape than this network needs, or is not finite.
     """
 
     def source(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -27,6 +27,8 @@ def weights_from(arrays: Mapping[str, NDArray[Any]]) -> WeightSource:
         array = np.asarray(arrays[name], np.float32)
         if array.shape != shape:
             raise WeightsError(f"Weight {name} has the shape {array.shape}, the network needs {shape}.")
+        if not np.isfinite(array).all():
+            raise WeightsError(f"Weight {name} holds NaN or infinity: import the model again.")
         return array
 
     return source

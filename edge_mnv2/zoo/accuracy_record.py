@@ -146,7 +146,7 @@ def _why_not_int8(model: Model) -> str | None:
         return None
     if ranges is None:
         return f"int8 has no activation ranges: edge-mnv2 models calibrate {model.given} --images DIR"
-    return f"int8 was not checked: edge-mnv2 models check {model.given} --images DIR"
+    return f"int8 was not checked: edge-mnv2 models check {model.command_words} --images DIR"
 
 
 def _beside(weights: Path) -> Path:

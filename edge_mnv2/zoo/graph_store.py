@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, cast, get_args
 
 from edge_mnv2 import networks
-from edge_mnv2.errors import CacheError, RequestError, RunError
+from edge_mnv2.errors import CacheError, RequestError, RunError, WeightsError
 from edge_mnv2.files import write_atomically
 from edge_mnv2.networks.byte_layout import join_bytes, pair_columns
 from edge_mnv2.networks.onnx_writer import to_onnx
@@ -65,7 +65,13 @@ def build_graph(
         RequestError: The model has no activation ranges.
         WeightsError: The weights or the ranges do not fit the network.
     """
-    graph = build_network(model.spec, weights_from(model.weights.arrays()), split)
+    arrays = model.weights.arrays()
+    graph = build_network(model.spec, weights_from(arrays), split)
+    left_over = sorted(arrays.keys() - graph.weight_shapes.keys())
+    if left_over:
+        raise WeightsError(
+            f"{model.path} holds {left_over[0]}, which is not part of its network: import the model again."
+        )
     if precision == "int8":
         ranges = find_ranges(model)
         if ranges is None:

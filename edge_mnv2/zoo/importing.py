@@ -22,11 +22,13 @@ from edge_mnv2.zoo.importers.tfjs import read_tfjs
 from edge_mnv2.zoo.importers.tflite import read_tflite, read_tflite_labels
 from edge_mnv2.zoo.importers.torchvision_names import canonical_torchvision
 from edge_mnv2.zoo.labels import Labels, default_labels
-from edge_mnv2.zoo.ranges_file import TRAINED, ActivationRanges, beside, save_ranges
+from edge_mnv2.zoo.model import Variant, vary
+from edge_mnv2.zoo.ranges_file import TRAINED, ActivationRanges, beside, remove_foreign, save_ranges
 from edge_mnv2.zoo.recognise import Training, recognise
 from edge_mnv2.zoo.weights_file import load_weights, save_weights
 
 _HEAD = ("head/logits/weights", "head/logits/biases")
+_WITH_BACKGROUND = 1001
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class _Imported:
         training: What their shapes do not tell.
         labels: Those inside the file, None without any.
         ranges: What its quantised activations can hold, by name; empty for a float file.
+        may_have_background: Whether a classifier of this framework may count a background as its first class.
     """
 
     arrays: dict[str, NDArray[np.float32]]
     training: Training = field(default_factory=Training)
     labels: Labels | None = None
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    may_have_background: bool = True
 
 
 def import_model(
@@ -67,14 +71,13 @@ def import_model(
     """
     with model_file(source) as path:
         imported = _read(path)
-    training = imported.training if size is None else replace(imported.training, size=size)
-    spec = recognise(imported.arrays, training)
+    spec = vary(recognise(imported.arrays, imported.training), Variant(size))
     labels = labels or imported.labels or default_labels(spec)
     arrays = imported.arrays
-    if labels.lines == spec.classes - 1 and not architecture_of(spec).has_background:
-        # TensorFlow's classifiers have a background before the classes, which no picture is of.
+    if imported.may_have_background and spec.classes == labels.lines + 1 == _WITH_BACKGROUND:
+        # TensorFlow's own classifiers have a background before ImageNet's classes, which no picture is of.
         arrays = {**arrays, **{name: arrays[name][1:] for name in _HEAD}}
-        spec = replace(spec, classes=spec.classes - 1)
+        spec = replace(spec, classes=labels.lines)
     _check_labels(labels, spec)
     save_weights(output, spec, labels.by_class(first=int(architecture_of(spec).has_background)), arrays)
     _save_trained_ranges(output, spec, imported.ranges)
@@ -96,7 +99,8 @@ def _read(path: Path) -> _Imported:
             )
         case ".pth" | ".pt":
             arrays = canonical_torchvision(read_state_dict(path))
-            return _Imported(arrays, Training(scaling=IMAGENET_SCALING, padding="symmetric"))
+            training = Training(scaling=IMAGENET_SCALING, padding="symmetric")
+            return _Imported(arrays, training, may_have_background=False)
         case _:
             return _Imported(canonical_weights(read_frozen_graph(path)))
 
@@ -111,8 +115,10 @@ def _scaling(ranges: Mapping[str, tuple[float, float]]) -> PixelScaling:
 
 
 def _save_trained_ranges(output: Path, spec: Spec, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Write the ranges that a network was trained with beside its weights; a float file brings none."""
+    """Write the ranges that a network was trained with beside its weights; remove those of other weights."""
+    digest, path = load_weights(output).digest, beside(output)
     if not ranges:
+        remove_foreign(path, digest)
         return
     graph = build_network(spec, shapes_only)
     # Such files say nothing of a mean: it is stored like what it is the mean of.
@@ -121,8 +127,7 @@ def _save_trained_ranges(output: Path, spec: Spec, ranges: Mapping[str, tuple[fl
     statistics = {
         name: ActivationStatistics(*ranges[source]) for name, source in sources.items() if source in ranges
     }
-    digest = load_weights(output).digest
-    save_ranges(beside(output), ActivationRanges(digest, TRAINED, 0, statistics))
+    save_ranges(path, ActivationRanges(digest, TRAINED, 0, statistics))
 
 
 def _check_labels(labels: Labels, spec: Spec) -> None:

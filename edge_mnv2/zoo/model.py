@@ -48,6 +48,17 @@ class Model:
     spec: Spec
 
     @property
+    def command_words(self) -> str:
+        """What names this model, and its variant, on the command line."""
+        words = [str(self.given)]
+        if self.spec.size != self.weights.spec.size:
+            words.append(f"--input-size {self.spec.size[1]}x{self.spec.size[0]}")
+        stride = getattr(self.spec, "output_stride", None)
+        if stride != getattr(self.weights.spec, "output_stride", None):
+            words.append(f"--output-stride {stride}")
+        return " ".join(words)
+
+    @property
     def task(self) -> Task:
         """What the model does."""
         return architecture_of(self.spec).task
@@ -196,23 +207,26 @@ def make_network(model: Model, options: DecoderOptions | None = None) -> Network
         raise RequestError(f"{model.name} does not classify: it has no best classes to count.")
     wanted = None
     if options.classes is not None:
-        wanted = [_class_id(model.classes, name) for name in options.classes]
+        wanted = sorted({number for name in options.classes for number in _class_ids(model.classes, name)})
+        if not wanted:
+            raise RequestError("The list of classes is empty: leave it out to have all reported.")
     match model.spec:
         case SsdLiteSpec():
-            return SsdLite(
-                model.spec, wanted or sorted(model.classes), 0.5 if threshold is None else threshold
-            )
+            reported = sorted(model.classes) if wanted is None else wanted
+            return SsdLite(model.spec, reported, 0.5 if threshold is None else threshold)
         case DeepLabSpec():
             return DeepLab(model.spec, wanted, at_frame_resolution=options.masks)
         case ClassifierSpec():
             return Classifier(model.spec, wanted, threshold or 0.0, options.top_k or TOP_K)
 
 
-def _class_id(known: dict[int, str], name: str) -> int:
+def _class_ids(known: dict[int, str], name: str) -> list[int]:
+    """Return the classes of this label, several where it is given twice, or of this number."""
     wanted = name.strip().lower()
-    for class_id, label in known.items():
-        if wanted in (label.lower(), str(class_id)):
-            return class_id
+    found = [class_id for class_id, label in known.items() if wanted == label.lower()]
+    found = found or [class_id for class_id in known if wanted == str(class_id)]
+    if found:
+        return found
     some = list(known.values())
     shown = ", ".join(some[:_SHOWN_CLASSES]) + (", ..." if len(some) > _SHOWN_CLASSES else "")
     raise RequestError(f"The model has no class {name!r}. It has: {shown}.")

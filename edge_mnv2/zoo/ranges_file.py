@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ _SCHEMA = 1
 TRAINED = "training"
 _RANGE, _MEAN, _PEAK = ".range", ".mean", ".peak"
 SUFFIX = ".ranges.npz"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,20 @@ def load_ranges(path: Path, model: Model) -> ActivationRanges:
         tuple(MethodResult(**row) for row in meta["compared"]),
         outer["sha256"],
     )
+
+
+def remove_foreign(path: Path, weights_digest: str) -> None:
+    """Remove a file of ranges that belongs to other weights than those that were just written beside it."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found = json.loads(json.loads(str(archive["meta"]))["content"])["weights_digest"]
+    except FileNotFoundError:
+        return
+    except DAMAGE:
+        found = None
+    if found != weights_digest:
+        _log.info("%s belonged to other weights: removed", path)
+        path.unlink(missing_ok=True)
 
 
 def save_ranges(path: Path, ranges: ActivationRanges) -> None:

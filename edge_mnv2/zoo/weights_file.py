@@ -131,11 +131,15 @@ def load_weights(path: Path) -> WeightsFile:
         raise newer
     try:
         spec = spec_from_json(architecture, meta)
-    except (KeyError, TypeError) as error:
+        by_class = dict(sorted((int(number), str(label)) for number, label in labels.items()))
+        fits = all(0 <= number < spec.classes for number in by_class)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise newer from error
+    if not fits:
+        raise WeightsError(f"{path} has labels for more classes than its network: import the model again.")
     return WeightsFile(
         spec=spec,
-        labels=dict(sorted((int(number), label) for number, label in labels.items())),
+        labels=by_class,
         stored=stored,
         digest=digest,
     )

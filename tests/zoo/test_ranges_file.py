@@ -42,7 +42,7 @@ def ranges_for(model: Model, method: str = "percentile") -> ActivationRanges:
 
 def own_model(folder: Path, stem: str = "mine") -> Model:
     """Return a model in a folder of its own, without any ranges."""
-    shutil.copy(DATA_DIR / "deeplabv3-mnv2-voc.npz", folder / f"{stem}.npz")
+    (folder / f"{stem}.npz").symlink_to(DATA_DIR / "deeplabv3-mnv2-voc.npz")
     return load_model(str(folder / f"{stem}.npz"))
 
 
@@ -81,7 +81,9 @@ def test_ranges_of_another_model_are_refused_with_both_names(tmp_path: Path, coc
     assert f"edge-mnv2 models calibrate {own.path} --images DIR" in text
 
 
-def test_ones_own_ranges_go_before_those_beside_the_weights(tmp_path: Path, empty_cache: Path) -> None:
+def test_ones_own_ranges_go_before_those_beside_the_weights(
+    tmp_path: Path, empty_cache: Path, coco_model: Model
+) -> None:
     own = own_model(tmp_path)
     assert find_ranges(own) is None
     assert f"edge-mnv2 models calibrate {own.path} --images DIR" in str(no_ranges(own))
@@ -98,7 +100,7 @@ def test_ones_own_ranges_go_before_those_beside_the_weights(tmp_path: Path, empt
     assert found.method == "own"
     # Other weights under the same name, at another place, have nothing to do with them.
     (tmp_path / "other").mkdir()
-    shutil.copy(DATA_DIR / "ssdlite-mnv2-coco.npz", tmp_path / "other" / "mine.npz")
+    (tmp_path / "other" / "mine.npz").symlink_to(coco_model.path)
     assert find_ranges(load_model(str(tmp_path / "other" / "mine.npz"))) is None
 
 

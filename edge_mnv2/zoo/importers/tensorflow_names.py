@@ -70,10 +70,13 @@ def canonical_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
             is not finite.
     """
     folded: dict[str, NDArray[np.float32]] = {}
+    unknown = []
     for name, tensor in tensors.items():
         scope, kernel = _split_kernel(name)
         canonical = canonical_scope(scope) if kernel else None
         if canonical is None:
+            if kernel and np.ndim(tensor) == 4:
+                unknown.append(scope)
             continue
         if np.ndim(tensor) != 4:
             raise WeightsError(f"{name} has {np.ndim(tensor)} dimensions: a kernel has 4.")
@@ -88,6 +91,10 @@ def canonical_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
     if "backbone/conv/weights" not in folded:
         raise WeightsError(
             "There is no MobilenetV2/Conv in this file: it is not a MobileNetV2 of TensorFlow's making."
+        )
+    if unknown:
+        raise WeightsError(
+            f"{len(unknown)} convolutions are not part of any network that we know, for example {unknown[0]}."
         )
     check_finite(folded)
     return folded
