@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -137,6 +138,10 @@ def test_a_split_network_computes_the_same(name: str) -> None:
         graph = BUILDERS[name](with_biases(), split)
         assert (graph.weight_shapes, graph.multiply_adds) == (whole.weight_shapes, whole.multiply_adds)
         assert peak_activation_bytes(graph) < peak
+        # Backends compute in blocks of eight channels: no group begins inside one.
+        parts = [key for key in graph.constants if re.search(r"/expand/part_\d+/weights", key)]
+        assert parts
+        assert all(len(graph.constants[key]) % 8 == 0 for key in parts)
         found = run(graph, image)
         for output, values in expected.items():
             largest = float(np.abs(values).max())

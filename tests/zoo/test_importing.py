@@ -152,14 +152,19 @@ def test_labels_must_be_as_many_as_classes(
 def test_a_classifier_of_pytorchs_has_no_background_to_leave_out(
     tmp_path: Path, own_labels: Callable[..., Labels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tensors = state_dict(ClassifierSpec(4, width_multiplier=0.35))
-    monkeypatch.setattr("edge_mnv2.zoo.importing.read_state_dict", lambda _: tensors)
-    (tmp_path / "net.pth").touch()
+    """Not even where the numbers are those of TensorFlow's, which has one."""
     output = tmp_path / "own.npz"
-    found = import_model(tmp_path / "net.pth", output, own_labels("a", "b", "c", "d"))
-    assert found == ClassifierSpec(4, (224, 224), 0.35, IMAGENET_SCALING, "symmetric")
-    with pytest.raises(RequestError, match=r"own\.txt has 3 lines, the network has 4 classes"):
-        import_model(tmp_path / "net.pth", output, own_labels("a", "b", "c"))
+    (tmp_path / "net.pth").touch()
+    for classes in (4, 1001):
+        tensors = state_dict(ClassifierSpec(classes, width_multiplier=0.35))
+        monkeypatch.setattr("edge_mnv2.zoo.importing.read_state_dict", lambda _, tensors=tensors: tensors)
+        names = [str(number) for number in range(classes)]
+        found = import_model(tmp_path / "net.pth", output, own_labels(*names))
+        assert found == ClassifierSpec(classes, (224, 224), 0.35, IMAGENET_SCALING, "symmetric")
+        with pytest.raises(
+            RequestError, match=rf"has {classes - 1} lines, the network has {classes} classes"
+        ):
+            import_model(tmp_path / "net.pth", output, own_labels(*names[1:]))
 
 
 def frozen_classifier(classes: int) -> Arrays:
