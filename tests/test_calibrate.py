@@ -24,7 +24,7 @@ from edge_mnv2.zoo.architectures import build_network
 from edge_mnv2.zoo.cache import calibrated_ranges
 from edge_mnv2.zoo.model import Model, Variant, load_model, make_network
 from edge_mnv2.zoo.ranges_file import find_ranges, save_ranges
-from tests.networks.test_quantise import statistics_of, true_peaks, watch
+from tests.networks.test_quantise import picture, statistics_of, true_peaks, watch
 
 SIZES = {
     "ssdlite-mnv2-coco": (224, 224),
@@ -42,6 +42,16 @@ def few(pictures: Path) -> list[Path]:
     """Six pictures with something in them for every model, three to watch and three to judge."""
     numbers = (17627, 25560, 37777, 41888, 85329, 143931)
     return [pictures / f"{number:012}.jpg" for number in numbers]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six pictures of smooth colours: where only numbers count, not what they show."""
+    folder = tmp_path_factory.mktemp("drawn")
+    paths = [folder / f"{number}.png" for number in range(6)]
+    for seed, path in enumerate(paths):
+        cv2.imwrite(str(path), picture((150, 200), seed)[0])
+    return paths
 
 
 def prepared(model: Model, paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
@@ -84,14 +94,14 @@ def use_methods(monkeypatch: pytest.MonkeyPatch, **methods: object) -> None:
 
 
 def test_statistics_are_those_of_all_pictures_by_hand(
-    few: list[Path], monkeypatch: pytest.MonkeyPatch
+    drawn: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ranges and means behind equalisation, peaks before it."""
     use_methods(monkeypatch, everything=min_max)
     model = small("mobilenet-v2-imagenet")
-    found = calibrate(model, few[:3]).statistics
+    found = calibrate(model, drawn[:3]).statistics
     graph = build_network(model.spec, weights_from(model.weights.arrays()))
-    expected = statistics_of(graph, prepared(model, few[:3]))
+    expected = statistics_of(graph, prepared(model, drawn[:3]))
     assert found.keys() == expected.keys()
     for name, wanted in expected.items():
         assert (found[name].low, found[name].high) == pytest.approx((wanted.low, wanted.high), rel=1e-5)
@@ -104,7 +114,7 @@ def test_statistics_are_those_of_all_pictures_by_hand(
 
 
 def test_methods_choose_from_histograms_of_the_values(
-    few: list[Path], monkeypatch: pytest.MonkeyPatch
+    drawn: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Histogram] = []
 
@@ -114,9 +124,9 @@ def test_methods_choose_from_histograms_of_the_values(
 
     use_methods(monkeypatch, probe=probe)
     model = small("deeplabv3-mnv2-voc")
-    calibrate(model, few[:1])
+    calibrate(model, drawn[:1])
     graph = build_network(model.spec, weights_from(model.weights.arrays()))
-    inputs = prepared(model, few[:1])
+    inputs = prepared(model, drawn[:1])
     values = watch(equalise(graph, true_peaks(graph, inputs)), inputs)
     predictions = {"head/logits"}
     names = [tensor.name for tensor in tensors_to_watch(graph) if tensor.name not in predictions]
@@ -136,19 +146,19 @@ def test_methods_choose_from_histograms_of_the_values(
 
 
 def test_the_best_method_wins_and_predictions_keep_all_their_values(
-    few: list[Path], monkeypatch: pytest.MonkeyPatch
+    drawn: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tenth(histogram: Histogram) -> Range:
         return histogram.low / 10, histogram.high / 10
 
     model = small("mobilenet-v2-imagenet")
     use_methods(monkeypatch, tenth=tenth, everything=min_max)
-    both = calibrate(model, few[:2])
+    both = calibrate(model, drawn[:2])
     assert [row.method for row in both.compared] == ["everything", "tenth"]
     assert both.compared[0].agreement > 0.5 > both.compared[1].agreement
     assert both.method == "everything"
     use_methods(monkeypatch, tenth=tenth)
-    narrow = calibrate(model, few[:2])
+    narrow = calibrate(model, drawn[:2])
     assert narrow.method == "tenth"
     kept = {
         name
@@ -161,16 +171,16 @@ def test_the_best_method_wins_and_predictions_keep_all_their_values(
 
 @pytest.mark.parametrize("name", ["mobilenet-v2-imagenet", "deeplabv3-mnv2-voc"])
 def test_only_predictions_keep_all_their_values(
-    few: list[Path], name: str, monkeypatch: pytest.MonkeyPatch
+    drawn: list[Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_methods(monkeypatch, none=lambda _: (-1e-3, 1e-3))
-    statistics = calibrate(small(name), few[:1]).statistics
+    statistics = calibrate(small(name), drawn[:1]).statistics
     assert {key for key, found in statistics.items() if found.high > 1e-3} == {"head/logits"}
 
 
 @pytest.mark.parametrize(("count", "judges"), [(1, [0]), (2, [0]), (5, [0, 2, 4])])
 def test_no_method_is_judged_on_what_it_was_fitted_to(
-    few: list[Path], count: int, judges: list[int], monkeypatch: pytest.MonkeyPatch
+    drawn: list[Path], count: int, judges: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One picture is all there is: then it does both."""
     judged: list[Path] = []
@@ -188,17 +198,17 @@ def test_no_method_is_judged_on_what_it_was_fitted_to(
     monkeypatch.setattr("edge_mnv2.calibrate.compare", note)
     monkeypatch.setattr("edge_mnv2.calibrate.read_picture", read)
     use_methods(monkeypatch, everything=min_max)
-    ranges = calibrate(small("mobilenet-v2-imagenet"), few[:count])
-    assert judged == [few[index] for index in judges]
-    assert set(watched) == (set(few[:count]) - set(judged) or set(judged))
+    ranges = calibrate(small("mobilenet-v2-imagenet"), drawn[:count])
+    assert judged == [drawn[index] for index in judges]
+    assert set(watched) == (set(drawn[:count]) - set(judged) or set(judged))
     assert ranges.images == count
 
 
-def test_a_picture_that_cannot_be_decoded_is_named(few: list[Path], tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_decoded_is_named(drawn: list[Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
-    for content in (b"", few[0].read_bytes()[:2000]):
+    for content in (b"", drawn[0].read_bytes()[:20]):
         bad.write_bytes(content)
-        for paths in ([bad], [few[0], bad], [bad, few[0]]):
+        for paths in ([bad], [drawn[0], bad], [bad, drawn[0]]):
             with pytest.raises(BadFrameError, match=r"bad\.jpg"):
                 calibrate(small("mobilenet-v2-imagenet"), paths)
 
