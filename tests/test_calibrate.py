@@ -124,9 +124,9 @@ def test_methods_choose_from_histograms_of_the_values(
 
     use_methods(monkeypatch, probe=probe)
     model = small("deeplabv3-mnv2-voc")
-    calibrate(model, drawn[:1])
+    calibrate(model, drawn[:2])
     graph = build_network(model.spec, weights_from(model.weights.arrays()))
-    inputs = prepared(model, drawn[:1])
+    inputs = prepared(model, drawn[:2])
     values = watch(equalise(graph, true_peaks(graph, inputs)), inputs)
     predictions = {"head/logits"}
     names = [tensor.name for tensor in tensors_to_watch(graph) if tensor.name not in predictions]
