@@ -81,7 +81,9 @@ def store_weights(
         allow_grid: Whether a backend can have zero points in weights.
     """
     grid = find_grid(kernel) if allow_grid else None
-    if grid is not None:
+    largest = 0.0 if biases is None else float(np.abs(biases).max())
+    # As below: a bias must fit its int32, whatever the step.
+    if grid is not None and largest <= source_scale * grid.step * _BIAS_LIMIT:
         return StoredWeights(
             grid.levels(kernel), np.asarray(grid.step, np.float32), np.asarray(grid.zero_point, np.int8)
         )

@@ -162,5 +162,5 @@ def _read(path: Path) -> AccuracyRecord | None:
         return AccuracyRecord(
             content["key"], content["images"], dict(content["figures"]), tuple(content["failures"])
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

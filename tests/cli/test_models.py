@@ -294,16 +294,15 @@ def test_a_model_is_calibrated_checked_and_then_run_in_int8(
 
 
 def test_ranges_can_be_written_beside_the_weights(
-    command: Command, own: Model, folder: Path, tmp_path: Path
+    command: Command, own: Model, folder: Path, empty_cache: Path
 ) -> None:
     for path in sorted(folder.iterdir())[3:]:
         path.unlink()
     done = command("models", "calibrate", "own.npz", "--images", "real", "--output", "own.ranges.npz")
     assert done.returncode == 0, done.stderr
     assert "It is used where it lies beside the weights, as own.ranges.npz." in done.stdout
-    ranges = find_ranges(own)
-    assert ranges is not None
-    assert ranges.images == 3
+    assert load_ranges(beside(own.path), own).images == 3
+    assert not (empty_cache / "ranges").exists()
 
 
 def test_of_too_few_pictures_no_verdict_is_kept(command: Command, folder: Path, empty_cache: Path) -> None:
