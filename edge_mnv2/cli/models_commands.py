@@ -13,6 +13,7 @@ from edge_mnv2.cli.console import make_console
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from edge_mnv2.zoo.model import Model
     from edge_mnv2.zoo.paper import Row
 
 app = typer.Typer(help="List, fetch, build, import, calibrate and check models.", no_args_is_help=True)
@@ -81,7 +82,7 @@ def info(name: Name) -> None:
     table.add_row("network", describe(model.spec))
     table.add_row("parameters", f"{row.parameters:,}")
     table.add_row("multiply-adds", f"{row.multiply_adds:,}")
-    table.add_row("int8", _int8_state(name))
+    table.add_row("int8", _int8_state(model))
     for card in CATALOGUE:
         if card.name == name:
             table.add_row("from", f"{card.origin}, {card.licence}")
@@ -183,14 +184,12 @@ def import_(
     typer.echo(f"{output}: {describe(spec)}. Use it: edge-mnv2 run --model {output} --source ...")
 
 
-def _int8_state(name: str) -> str:
+def _int8_state(model: Model) -> str:
     """Return in words whether a model can run in int8, and what its accuracy check said."""
     from edge_mnv2.errors import RequestError, WeightsError
     from edge_mnv2.zoo.accuracy_record import find_record
-    from edge_mnv2.zoo.model import load_model
     from edge_mnv2.zoo.ranges_file import TRAINED, find_ranges
 
-    model = load_model(name)
     try:
         ranges, record = find_ranges(model), find_record(model)
     except (RequestError, WeightsError) as error:

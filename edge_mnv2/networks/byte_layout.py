@@ -102,7 +102,7 @@ def _append_split(graph: Graph, quantise: Node, sizes: tuple[int, int, int, int]
     """Append the quantised outputs, two columns of `outputs` channels out of one of twice as many."""
     outputs, rows, columns, groups = sizes
     wide = Tensor("first/pairs", (1, 2 * outputs, rows, groups), "uint8")
-    graph.append("QuantizeLinear", [quantise.inputs[0], *quantise.inputs[1:]], wide)
+    graph.append("QuantizeLinear", quantise.inputs, wide)
     last = Tensor("first/channels_last", (1, rows, groups, 2 * outputs), "uint8")
     graph.append("Transpose", [wide.name], last, perm=[0, 2, 3, 1])
     split = _reshape(graph, last.name, "first/columns", (1, rows, 2 * groups, outputs))

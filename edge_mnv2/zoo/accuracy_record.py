@@ -18,7 +18,7 @@ from edge_mnv2.files import write_atomically
 from edge_mnv2.zoo.cache import accuracy_record
 from edge_mnv2.zoo.graph_store import Precision
 from edge_mnv2.zoo.model import Model
-from edge_mnv2.zoo.ranges_file import TRAINED, find_ranges, no_ranges
+from edge_mnv2.zoo.ranges_file import TRAINED, ActivationRanges, find_ranges, no_ranges
 
 PRECISIONS = ("auto", "fp32", "int8")
 _SCHEMA = 1
@@ -51,8 +51,10 @@ def record_key(model: Model) -> str | None:
         WeightsError: They are damaged.
     """
     ranges = find_ranges(model)
-    if ranges is None:
-        return None
+    return None if ranges is None else _key(model, ranges)
+
+
+def _key(model: Model, ranges: ActivationRanges) -> str:
     parts = [model.weights.digest, ranges.digest, dataclasses.asdict(model.spec)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -63,9 +65,13 @@ def find_record(model: Model) -> AccuracyRecord | None:
     Raises:
         RequestError, WeightsError: As `record_key`.
     """
-    key = record_key(model)
-    if key is None:
+    return _record_of(model, find_ranges(model))
+
+
+def _record_of(model: Model, ranges: ActivationRanges | None) -> AccuracyRecord | None:
+    if ranges is None:
         return None
+    key = _key(model, ranges)
     for path in (accuracy_record(key), _beside(model.path)):
         record = _read(path)
         if record is not None and record.key == key:
@@ -111,7 +117,8 @@ def choose_precision(model: Model, wanted: str, *, force: bool = False) -> Preci
             _allow_int8(model, force=force)
             return "int8"
     try:
-        why_not = _why_not_int8(model)
+        ranges = find_ranges(model)
+        why_not = _why_not_int8(model, ranges, _record_of(model, ranges))
     except (RequestError, WeightsError) as error:
         _log.warning("%s", error)
         why_not = "the activation ranges for int8 cannot be used"
@@ -125,9 +132,11 @@ def _allow_int8(model: Model, *, force: bool) -> None:
     Raises:
         RequestError, WeightsError: As `choose_precision`.
     """
-    if find_ranges(model) is None:
+    ranges = find_ranges(model)
+    if ranges is None:
         raise no_ranges(model)
-    why_not, record = _why_not_int8(model), find_record(model)
+    record = _record_of(model, ranges)
+    why_not = _why_not_int8(model, ranges, record)
     if record is not None and record.failures and not force:
         raise RequestError(
             f"The int8 build of {model.name} failed its accuracy check: {' '.join(record.failures)} "
@@ -137,9 +146,8 @@ def _allow_int8(model: Model, *, force: bool) -> None:
         _log.warning("%s", why_not)
 
 
-def _why_not_int8(model: Model) -> str | None:
+def _why_not_int8(model: Model, ranges: ActivationRanges | None, record: AccuracyRecord | None) -> str | None:
     """Return why the accuracy of a model's int8 build is not to be relied on, None where it is."""
-    record, ranges = find_record(model), find_ranges(model)
     if record is not None and record.failures:
         return f"int8 failed its accuracy check: {' '.join(record.failures)}"
     if record is not None or (ranges is not None and ranges.method == TRAINED):
