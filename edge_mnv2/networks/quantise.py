@@ -8,7 +8,8 @@ Two flavours from the same ranges:
   enters the first convolution as the uint8 that it is. Float remains where results leave the graph: the
   joining of heads that have different scales.
 - `symmetric`, for TensorRT: int8 with zero points 0, biases in float, QDQ only before convolutions, sums and
-  means, so that predictions leave in float.
+  means, so that predictions leave in float. Weights are float on the stored form's grid, and quantised in the
+  graph.
 
 Scheme: q = round(x / scale) + zero point (Jacob et al., arXiv 1712.05877); weights use -127 to 127.
 """
@@ -233,13 +234,20 @@ class _Quantiser:
         ).name
 
     def _stored_constant(self, name: str, weights: StoredWeights) -> str:
-        inputs = [
-            self._out.constant(f"{name}/stored", weights.levels),
+        axis = {"axis": 0} if weights.scale.ndim else {}
+        constants = [
             self._out.constant(f"{name}/scale", weights.scale),
             self._out.constant(f"{name}/zero_point", weights.zero_point),
         ]
-        axis = {"axis": 0} if weights.scale.ndim else {}
-        return self._out.append("DequantizeLinear", inputs, Tensor(name, weights.levels.shape), **axis).name
+        if self._is_symmetric:
+            # TensorRT 8 takes no stored weights, every version float ones that are quantised in the graph.
+            real = self._out.constant(f"{name}/real", weights.real())
+            levels = Tensor(f"{name}/stored", weights.levels.shape, weights.levels.dtype.name)
+            stored = self._out.append("QuantizeLinear", [real, *constants], levels, **axis).name
+        else:
+            stored = self._out.constant(f"{name}/stored", weights.levels)
+        tensor = Tensor(name, weights.levels.shape)
+        return self._out.append("DequantizeLinear", [stored, *constants], tensor, **axis).name
 
     def _parameters(self, name: str, scale: np.float32, zero_point: np.integer[Any]) -> list[str]:
         return [

@@ -16,11 +16,11 @@ from pathlib import Path
 from edge_mnv2.errors import CacheError, RequestError, WeightsError
 from edge_mnv2.files import write_atomically
 from edge_mnv2.zoo.cache import accuracy_record
-from edge_mnv2.zoo.graph_store import Precision
+from edge_mnv2.zoo.graph_store import Precision, to_precision
 from edge_mnv2.zoo.model import Model
 from edge_mnv2.zoo.ranges_file import TRAINED, ActivationRanges, find_ranges, no_ranges
 
-PRECISIONS = ("auto", "fp32", "int8")
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
 _SCHEMA = 1
 
 _log = logging.getLogger(__name__)
@@ -104,15 +104,16 @@ def choose_precision(model: Model, wanted: str, *, force: bool = False) -> Preci
         force: Whether to run an int8 build whose record is not good.
 
     Raises:
-        RequestError: The precision is unknown; or int8 is wanted and has no ranges, those of another model,
-            or failed its check and is not forced.
+        RequestError: The precision is unknown, or fp16; or int8 is wanted and has no ranges, those of another
+            model, or failed its check and is not forced.
         WeightsError: Int8 is wanted, and its ranges are damaged.
     """
-    if wanted not in PRECISIONS:
-        raise RequestError(f"There is no precision {wanted!r}: choose one of {', '.join(PRECISIONS)}.")
+    check_precision(wanted)
     match wanted:
         case "fp32":
             return "fp32"
+        case "fp16":
+            raise RequestError("fp16 is for TensorRT, no CPU gains from it: choose fp32, int8 or auto.")
         case "int8":
             _allow_int8(model, force=force)
             return "int8"
@@ -124,6 +125,39 @@ def choose_precision(model: Model, wanted: str, *, force: bool = False) -> Preci
         why_not = "the activation ranges for int8 cannot be used"
     _log.info("precision: %s", "int8 (its accuracy is known)" if why_not is None else f"fp32 ({why_not})")
     return "int8" if why_not is None else "fp32"
+
+
+def choose_gpu_precision(model: Model, wanted: str, *, has_fast_fp16: bool, force: bool = False) -> Precision:
+    """Return the precision that a run takes on a GPU.
+
+    Args:
+        model: The model.
+        wanted: One of `PRECISIONS`. `auto` is fp16 where the GPU is fast in it, else fp32, and never int8,
+            which loses accuracy for a gain that nobody has measured there.
+        has_fast_fp16: Whether the GPU is.
+        force: Whether to run an int8 build whose record is not good.
+
+    Raises:
+        RequestError, WeightsError: As `choose_precision`.
+    """
+    check_precision(wanted)
+    match wanted:
+        case "fp32" | "fp16":
+            return to_precision(wanted)
+        case "int8":
+            _allow_int8(model, force=force)
+            return "int8"
+    return "fp16" if has_fast_fp16 else "fp32"
+
+
+def check_precision(wanted: str) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+        RequestError: It is not one of `PRECISIONS`.
+    """
+    if wanted not in PRECISIONS:
+        raise RequestError(f"There is no precision {wanted!r}: choose one of {', '.join(PRECISIONS)}.")
 
 
 def _allow_int8(model: Model, *, force: bool) -> None:

@@ -26,9 +26,14 @@ def demo_clip_path() -> Path:
     return cache_dir() / "clips" / "bikes.mp4"
 
 
-def graph_path(stem: str) -> Path:
-    """Return where the built graph called `stem` is kept."""
-    return cache_dir() / "graphs" / f"{stem}.onnx"
+def graph_path(revision: str, stem: str) -> Path:
+    """Return where the graph called `stem`, built by this revision of the code, is kept."""
+    return cache_dir() / "graphs" / revision / f"{stem}.onnx"
+
+
+def plans_dir() -> Path:
+    """Return where the TensorRT plans of this device are kept."""
+    return cache_dir() / "plans"
 
 
 def calibrated_ranges(model_name: str, weights_digest: str) -> Path:

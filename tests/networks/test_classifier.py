@@ -20,7 +20,7 @@ from edge_mnv2.networks.weight_sources import random_weights
 from edge_mnv2.results import Classification
 from edge_mnv2.zoo.graph_store import ensure_graph
 from edge_mnv2.zoo.model import DecoderOptions, Model, load_model, make_network
-from engines import open_engine
+from engines import OnnxRuntimeEngine
 from tests.conftest import read_golden
 
 Golden = dict[str, NDArray[np.generic]]
@@ -53,7 +53,7 @@ def slow_softmax(logits: NDArray[np.float32]) -> list[float]:
 
 
 def test_embedded_weights_give_torchvisions_logits(model: Model, golden: Golden) -> None:
-    engine = open_engine(ensure_graph(model, "fp32"))
+    engine = OnnxRuntimeEngine(ensure_graph(model, "fp32"))
     outputs = engine.run({"image": np.ascontiguousarray(golden["image_rgb"][None, ..., ::-1])})
     assert outputs["logits"].shape == (1, 1000)
     np.testing.assert_allclose(outputs["logits"][0], golden["logits"], atol=1e-4)

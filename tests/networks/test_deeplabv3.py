@@ -12,7 +12,7 @@ from edge_mnv2.networks.onnx_writer import to_onnx
 from edge_mnv2.networks.weight_sources import random_weights, shapes_only
 from edge_mnv2.zoo.graph_store import ensure_graph
 from edge_mnv2.zoo.model import DecoderOptions, Model, Variant, load_model, make_network
-from engines import open_engine
+from engines import OnnxRuntimeEngine
 from tests.conftest import read_golden
 
 Golden = dict[str, NDArray[np.generic]]
@@ -37,7 +37,7 @@ def model() -> Model:
 @pytest.fixture(scope="module")
 def outputs(model: Model, golden: Golden) -> Outputs:
     """What the float32 graph gives for the golden picture."""
-    engine = open_engine(ensure_graph(model, "fp32"))
+    engine = OnnxRuntimeEngine(ensure_graph(model, "fp32"))
     return engine.run({"image": np.ascontiguousarray(golden["image_rgb"][None, ..., ::-1])})
 
 

@@ -404,9 +404,15 @@ def test_a_backend_without_zero_points_in_weights_gets_none() -> None:
     graph = first_layer((4, 4), kernel)
     statistics = {"one": ActivationStatistics(-9, 9)}
     one = "one/weights"
-    symmetric = quantise(graph, statistics, "symmetric").constants
-    assert (symmetric[f"{one}/stored"].dtype, symmetric[f"{one}/scale"].shape) == (np.int8, (8,))
-    assert not symmetric[f"{one}/zero_point"].any()
+    symmetric = quantise(graph, statistics, "symmetric")
+    constants = symmetric.constants
+    assert (symmetric.tensors[f"{one}/stored"].dtype, constants[f"{one}/scale"].shape) == ("int8", (8,))
+    assert constants[f"{one}/zero_point"].dtype == np.int8
+    assert not constants[f"{one}/zero_point"].any()
+    # Float weights that lie on the grid: quantising them in the graph changes nothing.
+    levels = constants[f"{one}/real"] / constants[f"{one}/scale"].reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
+    np.testing.assert_allclose(constants[f"{one}/real"], kernel, atol=0.02)
     assert quantise(graph, statistics).constants[f"{one}/zero_point"].any()
 
 

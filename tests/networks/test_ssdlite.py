@@ -23,7 +23,7 @@ from edge_mnv2.networks.ssdlite import (
 from edge_mnv2.networks.weight_sources import random_weights, shapes_only
 from edge_mnv2.zoo.graph_store import ensure_graph
 from edge_mnv2.zoo.model import DecoderOptions, Model, make_network
-from engines import open_engine
+from engines import OnnxRuntimeEngine
 
 MAPS = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
 Golden = dict[str, NDArray[np.float32]]
@@ -72,7 +72,7 @@ def test_decoded_boxes_equal_tensorflows(golden_coco: Golden) -> None:
 
 
 def test_embedded_weights_give_tensorflows_outputs(coco_model: Model, golden_coco: Golden) -> None:
-    engine = open_engine(ensure_graph(coco_model))
+    engine = OnnxRuntimeEngine(ensure_graph(coco_model))
     outputs = engine.run({"image": np.ascontiguousarray(golden_coco["image_rgb"][None, ..., ::-1])})
     np.testing.assert_allclose(outputs["box_encodings"][0], golden_coco["box_encodings"], atol=1e-4)
     rows = golden_coco["class_logits_rows"]
@@ -125,7 +125,7 @@ def test_decoding_equals_the_slow_reference(seed: int, width: int, height: int) 
 
 
 def test_only_the_classes_asked_for_are_reported(coco_model: Model, golden_coco: Golden) -> None:
-    engine = open_engine(ensure_graph(coco_model))
+    engine = OnnxRuntimeEngine(ensure_graph(coco_model))
     outputs = engine.run({"image": np.ascontiguousarray(golden_coco["image_rgb"][None, ..., ::-1])})
     everything = make_network(coco_model, DecoderOptions(0.01)).decode(outputs, whole_frame(300, 300))
     wanted = int(everything.class_id[0])

@@ -15,7 +15,7 @@ from edge_mnv2.networks.deeplabv3 import LOGITS_OUTPUT, DeepLab
 from edge_mnv2.networks.upsampling import Samples, samples_at, upsampled_argmax
 from edge_mnv2.zoo.graph_store import ensure_graph
 from edge_mnv2.zoo.model import load_model
-from engines import allocate_inputs, open_engine
+from engines import OnnxRuntimeEngine, allocate_inputs
 
 Logits = NDArray[np.float32]
 Map = NDArray[np.uint8]
@@ -125,7 +125,7 @@ def test_real_logits_at_input_and_frame_resolution(
     model = load_model("deeplabv3-mnv2-voc")
     network = DeepLab(model.spec, at_frame_resolution=at_frame_resolution)
     frame = read_picture(pictures / name)
-    engine = open_engine(ensure_graph(model))
+    engine = OnnxRuntimeEngine(ensure_graph(model))
     feeds = allocate_inputs(engine.inputs)
     geometry = network.prepare(frame, feeds[INPUT_NAME])
     outputs = engine.run(feeds)
