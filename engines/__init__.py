@@ -7,24 +7,37 @@ numpy; each backend imports its vendor library where it opens a model.
 from engines.base import Engine, TensorSpec, allocate_inputs
 from engines.errors import (
     BackendUnavailableError,
+    BuildCancelledError,
+    BuildError,
+    DeviceMemoryError,
     EngineError,
     ModelFileError,
+    PlanError,
+    PlanMissingError,
     TensorMismatchError,
 )
-from engines.factory import BACKENDS, open_engine
+from engines.factory import BACKENDS, BackendChoice, choose_backend
 from engines.fake import FakeEngine
 from engines.onnx_runtime import OnnxRuntimeEngine
+from engines.tensorrt.engine import TensorrtEngine
 
 __all__ = [
     "BACKENDS",
+    "BackendChoice",
     "BackendUnavailableError",
+    "BuildCancelledError",
+    "BuildError",
+    "DeviceMemoryError",
     "Engine",
     "EngineError",
     "FakeEngine",
     "ModelFileError",
     "OnnxRuntimeEngine",
+    "PlanError",
+    "PlanMissingError",
     "TensorMismatchError",
     "TensorSpec",
+    "TensorrtEngine",
     "allocate_inputs",
-    "open_engine",
+    "choose_backend",
 ]

@@ -45,6 +45,11 @@ class Engine(Protocol):
         """What `run` returns."""
         ...
 
+    @property
+    def input_buffers(self) -> Mapping[str, NDArray[Any]]:
+        """The engine's own arrays, one per input: filled in place and handed to `run`, nothing is copied."""
+        ...
+
     def run(self, feeds: Tensors) -> Tensors:
         """Run the model.
 

@@ -3,6 +3,12 @@
 EngineError
  +- BackendUnavailableError   the backend asked for is unknown or not installed
  +- ModelFileError            the model file cannot be read or run by this backend
+ |   +- PlanError             a TensorRT plan is damaged, or made for another device or version
+ +- BuildError                a TensorRT plan could not be built
+ |   +- BuildCancelledError   because whoever wanted it no longer does
+ |   +- BuildMemoryError      because memory ran out
+ +- PlanMissingError          there is no TensorRT plan yet, and none may be built now
+ +- DeviceMemoryError         the GPU has too little free memory
  +- TensorMismatchError       (also ValueError) a tensor is missing, unknown, or of the wrong shape or dtype
 """
 
@@ -17,6 +23,30 @@ class BackendUnavailableError(EngineError):
 
 class ModelFileError(EngineError):
     """The model file is missing, damaged, or not for this backend."""
+
+
+class PlanError(ModelFileError):
+    """A TensorRT plan is damaged, or was made for another device or version: it must be built again."""
+
+
+class BuildError(EngineError):
+    """A TensorRT plan could not be built; the message says why."""
+
+
+class BuildCancelledError(BuildError):
+    """The build was cancelled."""
+
+
+class BuildMemoryError(BuildError):
+    """Memory ran out while a plan was built."""
+
+
+class PlanMissingError(EngineError):
+    """There is no plan that loads, and none may be built now."""
+
+
+class DeviceMemoryError(EngineError):
+    """The GPU has too little free memory."""
 
 
 class TensorMismatchError(EngineError, ValueError):

@@ -1,38 +1,49 @@
-"""Choosing a backend for a model file."""
+"""Choosing a backend: the one that was asked for, or the best of this device, and why."""
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
+from dataclasses import dataclass
 
-from engines.base import Engine
-from engines.errors import BackendUnavailableError, ModelFileError
-from engines.onnx_runtime import OnnxRuntimeEngine
+from engines.errors import BackendUnavailableError
+from engines.tensorrt.probe import Probe, probe, require
 
-BACKENDS = ("auto", "onnxruntime")
-
-_log = logging.getLogger(__name__)
+BACKENDS = ("auto", "onnxruntime", "tensorrt")
 
 
-def open_engine(model_path: Path, backend: str = "auto", threads: int | None = None) -> Engine:
-    """Open a model on the best backend of this device and say in one log line which and why.
+@dataclass(frozen=True, slots=True)
+class BackendChoice:
+    """Which backend runs, and why.
+
+    Attributes:
+        backend: `onnxruntime` or `tensorrt`.
+        why: Half a sentence for the log.
+        probe: What was found out about TensorRT; None where nobody asked.
+    """
+
+    backend: str
+    why: str
+    probe: Probe | None = None
+
+
+def choose_backend(wanted: str = "auto") -> BackendChoice:
+    """Return the backend to run on.
 
     Args:
-        model_path: An ONNX file. Its precision was chosen when it was built.
-        backend: One of `BACKENDS`.
-        threads: CPU threads; None lets the backend choose.
+        wanted: One of `BACKENDS`; `auto` is TensorRT where it can run, else ONNX Runtime.
 
     Raises:
-        BackendUnavailableError: The backend is unknown or not installed.
-        ModelFileError: The file is missing or damaged.
+        BackendUnavailableError: The backend is unknown, or TensorRT is wanted and cannot run.
     """
-    if backend not in BACKENDS:
+    if wanted not in BACKENDS:
         raise BackendUnavailableError(
-            f"There is no engine called {backend!r}: choose one of {', '.join(BACKENDS)}."
+            f"There is no engine called {wanted!r}: choose one of {', '.join(BACKENDS)}."
         )
-    if not model_path.is_file():
-        raise ModelFileError(f"There is no model file {model_path}.")
-    engine = OnnxRuntimeEngine(model_path, threads)
-    why = "the only backend of this version" if backend == "auto" else "as asked"
-    _log.info("engine: %s (%s), %d threads", engine.backend, why, engine.threads)
-    return engine
+    if wanted == "onnxruntime":
+        return BackendChoice("onnxruntime", "as asked")
+    found = probe()
+    if wanted == "tensorrt":
+        require(found)
+        return BackendChoice("tensorrt", "as asked", found)
+    if found.missing is not None:
+        return BackendChoice("onnxruntime", f"TensorRT cannot run: {found.missing.problem}", found)
+    return BackendChoice("tensorrt", "the fastest here", found)

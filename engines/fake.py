@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engines.base import Tensors, TensorSpec, check_feeds
+from engines.base import Tensors, TensorSpec, allocate_inputs, check_feeds
 from engines.errors import EngineError
 
 
@@ -38,6 +38,7 @@ class FakeEngine:
         self.outputs = output_specs or tuple(
             TensorSpec(name, array.shape, array.dtype) for name, array in (outputs or {}).items()
         )
+        self.input_buffers = allocate_inputs(inputs)
         self.runs = 0
         self.closed = False
         self._answer = outputs

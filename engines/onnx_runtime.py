@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import Tensors, TensorSpec, check_feeds
+from engines.base import Tensors, TensorSpec, allocate_inputs, check_feeds
 from engines.errors import BackendUnavailableError, EngineError, ModelFileError
 
 _DTYPES = {
@@ -68,6 +68,8 @@ class OnnxRuntimeEngine:
     backend = "onnxruntime"
 
     def __init__(self, model_path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
+        if not model_path.is_file():
+            raise ModelFileError(f"There is no model file {model_path}.")
         ort = import_onnxruntime()
         self._errors = _exception_types()
         self.threads = threads or auto_threads()
@@ -86,6 +88,7 @@ class OnnxRuntimeEngine:
             ) from error
         self.inputs = tuple(_spec(arg, model_path) for arg in self._session.get_inputs())
         self.outputs = tuple(_spec(arg, model_path) for arg in self._session.get_outputs())
+        self.input_buffers = allocate_inputs(self.inputs)
         self._output_names = [spec.name for spec in self.outputs]
 
     def run(self, feeds: Tensors) -> Tensors:

@@ -10,8 +10,14 @@ import pytest
 
 from edge_mnv2.zoo.graph_store import ensure_graph
 from edge_mnv2.zoo.model import Model
-from engines import BackendUnavailableError, EngineError, ModelFileError, allocate_inputs, open_engine
-from engines.onnx_runtime import OnnxRuntimeEngine
+from engines import (
+    BackendUnavailableError,
+    EngineError,
+    ModelFileError,
+    OnnxRuntimeEngine,
+    allocate_inputs,
+    choose_backend,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +26,7 @@ def graph(coco_model: Model) -> Path:
 
 
 def test_runs_the_embedded_model_and_says_its_tensors(graph: Path) -> None:
-    engine = open_engine(graph)
+    engine = OnnxRuntimeEngine(graph)
     assert [str(spec) for spec in engine.inputs] == ["image uint8 (1, 300, 300, 3)"]
     assert [str(spec) for spec in engine.outputs] == [
         "box_encodings float32 (1, 1917, 4)",
@@ -48,18 +54,18 @@ def test_damaged_missing_and_foreign_files_are_named(graph: Path, tmp_path: Path
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(graph.read_bytes()[:100_000])
     with pytest.raises(ModelFileError, match=r"damaged\.onnx.*Delete"):
-        open_engine(damaged)
+        OnnxRuntimeEngine(damaged)
     with pytest.raises(ModelFileError, match="no model file"):
-        open_engine(tmp_path / "nothing.onnx")
+        OnnxRuntimeEngine(tmp_path / "nothing.onnx")
     with pytest.raises(BackendUnavailableError, match=r"tensorrtt.*onnxruntime"):
-        open_engine(graph, "tensorrtt")
+        choose_backend("tensorrtt")
 
 
 def test_inference_leaves_no_trace_of_telemetry_in_an_empty_home(graph: Path, tmp_path: Path) -> None:
     """The vendor's telemetry opens a database below HOME; ours must be off before the import."""
     code = (
         "import sys; from pathlib import Path; from engines import *\n"
-        "engine = open_engine(Path(sys.argv[1])); engine.run(allocate_inputs(engine.inputs))"
+        "engine = OnnxRuntimeEngine(Path(sys.argv[1])); engine.run(allocate_inputs(engine.inputs))"
     )
     home = tmp_path / "home"
     home.mkdir()
