@@ -13,52 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from camera.pictures import read_picture
-from edge_mnv2.comparisons import SMALLEST_SCORE, comparison_for
+from edge_mnv2.comparisons import comparison_decoder, comparison_for
+from edge_mnv2.limits import failed_limits
 from edge_mnv2.predictor import Predictor, open_build
 from edge_mnv2.zoo.accuracy_record import AccuracyRecord, record_key
-from edge_mnv2.zoo.model import DecoderOptions, Model
+from edge_mnv2.zoo.model import Model
 from edge_mnv2.zoo.ranges_file import no_ranges
 
 # Blank pictures agree perfectly: a good verdict takes so many boxes or pictures at least.
 MIN_EVIDENCE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """What a figure must keep to.
-
-    Attributes:
-        figure: Its name.
-        bound: The value.
-        is_smallest: Whether the figure must be at least `bound`, else at most.
-    """
-
-    figure: str
-    bound: float
-    is_smallest: bool
-
-    def in_words(self) -> str:
-        """Return the limit as a sentence has it: `at most 0.06`."""
-        return f"{'at least' if self.is_smallest else 'at most'} {self.bound:g}"
-
-
-LIMITS = {
-    "detect": (
-        Limit("missed", 0.06, is_smallest=False),
-        Limit("extra", 0.06, is_smallest=False),
-        Limit("matched_iou", 0.9, is_smallest=True),
-        Limit("score_drift", 0.06, is_smallest=False),
-    ),
-    "segment": (
-        Limit("pixel_agreement", 0.97, is_smallest=True),
-        Limit("mask_iou", 0.85, is_smallest=True),
-    ),
-    "classify": (
-        # On pictures of whole scenes the first two classes are often close: more changes than matters.
-        Limit("top1_agreement", 0.85, is_smallest=True),
-        Limit("score_drift", 0.1, is_smallest=False),
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +61,7 @@ def compare(
         if on_picture is not None:
             on_picture(done, len(pictures))
     figures = comparison.figures()
-    failures = tuple(
-        _sentence(limit, figures[limit.figure]) for limit in LIMITS[reference.task] if _fails(limit, figures)
-    )
+    failures = failed_limits(reference.task, figures)
     return Agreement(len(pictures), figures, comparison.overall(), failures)
 
 
@@ -133,22 +94,3 @@ def evidence(task: str, record: AccuracyRecord) -> int:
         case "segment":
             return int(record.figures["pictures_with_objects"])
     return record.images
-
-
-def comparison_decoder(task: str, classes: int) -> DecoderOptions:
-    """Return the decoder options that both builds must be opened with."""
-    match task:
-        case "detect":
-            return DecoderOptions(threshold=SMALLEST_SCORE)
-        case "classify":
-            return DecoderOptions(top_k=classes)
-    return DecoderOptions()
-
-
-def _fails(limit: Limit, figures: dict[str, float]) -> bool:
-    value = figures[limit.figure]
-    return not (value >= limit.bound if limit.is_smallest else value <= limit.bound)
-
-
-def _sentence(limit: Limit, value: float) -> str:
-    return f"{limit.figure} is {value:.4f}, and must be {limit.in_words()}."

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera.pictures import read_picture
-from edge_mnv2.agreement import compare, comparison_decoder
+from edge_mnv2.agreement import compare
+from edge_mnv2.comparisons import comparison_decoder
 from edge_mnv2.errors import RunError
 from edge_mnv2.networks.activation_statistics import ActivationStatistics, tensors_to_watch
 from edge_mnv2.networks.base import INPUT_NAME

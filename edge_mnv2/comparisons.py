@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_mnv2.networks.nms import pairwise_iou
 from edge_mnv2.results import Classification, Detections, Result, SegmentationMap
+from edge_mnv2.zoo.model import DecoderOptions
 
 # A box counts from this score on. Its partner may score less by the slack: a score of 0.501 beside one of
 # 0.499 is no difference.
@@ -52,9 +53,22 @@ def comparison_for(task: str) -> Comparison:
             return Classes()
 
 
+def comparison_decoder(task: str, classes: int) -> DecoderOptions:
+    """Return the decoder options that both builds must be opened with."""
+    match task:
+        case "detect":
+            return DecoderOptions(threshold=SMALLEST_SCORE)
+        case "classify":
+            return DecoderOptions(top_k=classes)
+    return DecoderOptions()
+
+
 @dataclass(slots=True)
 class Boxes:
-    """`missed` and `extra` as shares of the reference's boxes; IoU and score difference of matched ones."""
+    """`missed` and `extra` as shares of the reference's boxes; IoU and score difference of matched ones.
+
+    Where none matches, there are no `matched_iou` and `score_drift`.
+    """
 
     expected: int = 0
     missed: int = 0
@@ -99,12 +113,17 @@ class Boxes:
     def figures(self) -> dict[str, float]:
         """Return the figures; see the class."""
         expected = max(self.expected, 1)
-        return {
+        counted = {
             "boxes": float(self.expected),
             "missed": self.missed / expected,
             "extra": self.extra / expected,
-            "matched_iou": float(np.mean(self.ious)) if self.ious else 1.0,
-            "score_drift": float(np.mean(self.drifts)) if self.drifts else 0.0,
+        }
+        if not self.ious:
+            return counted
+        return {
+            **counted,
+            "matched_iou": float(np.mean(self.ious)),
+            "score_drift": float(np.mean(self.drifts)),
         }
 
     def overall(self) -> float:

@@ -60,14 +60,20 @@ class RunConfig(BaseModel):
     model: Annotated[Text, Field(description="Name from `models list`, or the path of a .npz")] = (
         DEFAULT_MODEL
     )
-    engine: Annotated[Literal["auto", "onnxruntime"], Field(description="Backend that runs the network")] = (
-        "auto"
-    )
-    precision: Annotated[
-        Literal["auto", "fp32", "int8"],
-        Field(description="Arithmetic of the network; auto: int8 where its accuracy was checked and is good"),
+    engine: Annotated[
+        Literal["auto", "onnxruntime", "tensorrt"], Field(description="Backend that runs the network")
     ] = "auto"
-    force: Annotated[bool, Field(description="Run int8 although its accuracy check failed")] = False
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "int8"],
+        Field(
+            description="Arithmetic of the network; auto: fp16 on a GPU that is fast in it, int8 on a CPU "
+            "where its accuracy was checked and is good"
+        ),
+    ] = "auto"
+    force: Annotated[bool, Field(description="Run a build although its accuracy check failed")] = False
+    dla: Annotated[
+        int | None, Field(ge=0, le=7, description="DLA core of a Jetson that takes the layers it can")
+    ] = None
     threads: Annotated[
         int | None, Field(ge=1, le=256, description="CPU threads; left out: as many as make sense")
     ] = None
@@ -106,6 +112,8 @@ class RunConfig(BaseModel):
             precision=self.precision,
             force=self.force,
             threads=self.threads,
+            dla_core=self.dla,
+            serve_while_building=True,
             variant=Variant(
                 None if self.input_size is None else parse_size(self.input_size), self.output_stride
             ),

@@ -26,6 +26,7 @@ State = Literal["ok", "missing", "optional"]
 _MIN_PYTHON = (3, 10)
 _NEEDED_MIB = 256
 _SYNTHETIC_OBJECTS = {"clock", "stop sign"}
+_L4T_FILE = Path("/etc/nv_tegra_release")  # on a Jetson
 _PIP_INSTALL = f"{sys.executable} -m pip install"
 
 
@@ -58,6 +59,7 @@ def examine() -> list[Finding]:
             "cv2", "opencv-python", f"sudo apt install libgl1 libglib2.0-0 && {_PIP_INSTALL} opencv-python"
         ),
         _onnxruntime(),
+        *_tensorrt(),
         _module("onnx", "onnx", f"{_PIP_INSTALL} onnx"),
         _module("yaml", "PyYAML", f"{_PIP_INSTALL} pyyaml"),
         _module("pydantic", "pydantic", f"{_PIP_INSTALL} pydantic"),
@@ -67,6 +69,49 @@ def examine() -> list[Finding]:
         _cameras(),
         _inference(),
     ]
+
+
+def device_facts() -> list[tuple[str, str]]:
+    """Return what describes this device in a report, by name."""
+    from engines.tensorrt.plan_key import l4t_release
+
+    findings = [
+        Finding("edge-mnv2", "ok", __version__),
+        _python(),
+        _processor(),
+        _memory(),
+        _module("numpy", "numpy", ""),
+        _module("cv2", "opencv-python", ""),
+        _onnxruntime(),
+        *_tensorrt(),
+    ]
+    facts = [(finding.subject, finding.detail) for finding in findings]
+    facts.append(("system", _system()))
+    if l4t_release() is not None:
+        facts += [("L4T", str(l4t_release())), ("power mode", _power_mode())]
+    return facts
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+    except OSError:
+        return "unknown"
+
+
+def _power_mode() -> str:
+    """Return a Jetson's power mode, by which its clocks differ several times."""
+    import shutil
+    import subprocess
+
+    program = shutil.which("nvpmodel")
+    if program is None:
+        return "unknown"
+    try:
+        done = subprocess.run([program, "-q"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return " ".join(done.stdout.split()) or "unknown"
 
 
 def _python() -> Finding:
@@ -134,6 +179,23 @@ def _onnxruntime() -> Finding:
     return Finding(
         "ONNX Runtime", "ok", f"{ort.__version__}, {providers}, {auto_threads()} threads by default"
     )
+
+
+def _tensorrt() -> list[Finding]:
+    """Tell the steps that TensorRT needs, up to the first that is missing; no device needs TensorRT."""
+    try:
+        from engines.tensorrt.probe import probe
+    except ImportError as error:
+        return [Finding("TensorRT", "missing", str(error), "mend what is missing above")]
+    findings = []
+    for step in probe().steps:
+        if step.found is not None:
+            findings.append(Finding(step.subject, "ok", step.found))
+        else:
+            # Where nothing is NVIDIA's, nothing is to be mended.
+            is_foreign = step.subject == "NVIDIA driver" and not _L4T_FILE.exists()
+            findings.append(Finding("TensorRT", "optional", step.problem, "" if is_foreign else step.remedy))
+    return findings
 
 
 def _cache() -> Finding:
@@ -212,7 +274,8 @@ def _detect_synthetic(frames: int = 10) -> tuple[set[str], float]:
     from edge_mnv2.predictor import PredictorOptions, open_predictor
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
-    predictor = open_predictor(DEFAULT_MODEL, PredictorOptions())
+    # Not a backend that would first have to build a plan for minutes.
+    predictor = open_predictor(DEFAULT_MODEL, PredictorOptions(engine="onnxruntime"))
     source = open_source(f"test://?fps=0&frames={frames}")
     labels, durations_ms = [], []
     try:

@@ -5,6 +5,7 @@ EdgeMnv2Error
  |   +- UnknownModelError
  |   +- OutputPathError
  +- RunError          (also RuntimeError) it failed while running: exit code 1
+     +- PlanRefusedError
      +- WeightsError
      +- FetchError
      +- CacheError
@@ -31,6 +32,10 @@ class OutputPathError(RequestError):
 
 class RunError(EdgeMnv2Error, RuntimeError):
     """Something failed while running."""
+
+
+class PlanRefusedError(RunError):
+    """A TensorRT plan runs, but what it computes is not what ONNX Runtime computes."""
 
 
 class WeightsError(RunError):

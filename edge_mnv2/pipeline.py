@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera import CameraError, Frame, FrameSource, SourceInfo
+from edge_mnv2.errors import RunError
 from edge_mnv2.frames import FrameFeed
 from edge_mnv2.overlay import Hud, draw_overlay
 from edge_mnv2.predictor import Predictor
@@ -44,7 +45,9 @@ class RunSummary:
         bad_frames: Pictures and frames that could not be decoded; each was logged.
         failures: Why the run is not a success, one line each, logged when it happened; empty for a good run.
         found: By label: boxes; frames that show it (segmentation), or whose best class it is.
-        stages: Percentiles by stage.
+        engine: Backend and precision of the last frames, such as `tensorrt fp16`.
+        engine_since: How many frames there were before these.
+        stages: Percentiles by stage, of the frames of that engine.
         peak_memory_mib: Largest resident size of the process.
         interrupted: Whether a stop was asked for before the source ended.
     """
@@ -55,6 +58,8 @@ class RunSummary:
     bad_frames: int = 0
     failures: list[str] = field(default_factory=list)
     found: Counter[str] = field(default_factory=Counter)
+    engine: str = ""
+    engine_since: int = 0
     stages: dict[str, Percentiles] = field(default_factory=dict)
     peak_memory_mib: float = 0.0
     interrupted: bool = False
@@ -160,7 +165,7 @@ class _Loop:
                 if self._outlets and not any(outlet.is_alive for outlet in self._outlets):
                     _log.info("no output is left: stopping")
                     break
-        except (CameraError, EngineError) as error:
+        except (CameraError, EngineError, RunError) as error:
             _log.error("%s", error)
             summary.failures.append(str(error))
         finally:
@@ -189,6 +194,7 @@ class _Loop:
 
     def _process(self, frame: Frame) -> None:
         found, stages_ms = self._predictor.predict(frame.image)
+        self._note_engine()
         now_ns = time.monotonic_ns()
         age_ms = (now_ns - frame.captured_ns) / 1e6
         fps = self._rate.tick(now_ns)
@@ -222,6 +228,14 @@ class _Loop:
             outlet.write(result)
         self._times.add("sinks", (time.perf_counter_ns() - start_ns) / 1e6)
         self._summary.found.update(map(result.label, _counted(result)))
+
+    def _note_engine(self) -> None:
+        """Begin the statistics anew where another engine took over: times of two would mean nothing."""
+        engine = f"{self._predictor.backend} {self._predictor.precision}"
+        if engine != self._summary.engine:
+            if self._summary.engine:
+                self._times.clear()
+            self._summary.engine, self._summary.engine_since = engine, self._summary.frames
 
     def _canvas_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the canvas with the frame on it: one buffer, made anew only when the size changes."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mnv2.errors import RunError
+from edge_mnv2.backends import Opened, PlanOptions, first_line, log_progress, open_onnx, open_tensorrt
+from edge_mnv2.errors import PlanRefusedError, RequestError, WeightsError
 from edge_mnv2.networks.base import INPUT_NAME, Network
 from edge_mnv2.results import Result
-from edge_mnv2.zoo.accuracy_record import choose_precision
-from edge_mnv2.zoo.graph_store import Precision, graph_file
+from edge_mnv2.successor import Successor
+from edge_mnv2.zoo.accuracy_record import check_precision, choose_precision
+from edge_mnv2.zoo.graph_store import Precision
 from edge_mnv2.zoo.model import DecoderOptions, Model, Variant, load_model, make_network
-from engines import Engine, ModelFileError, allocate_inputs, open_engine
+from engines import BuildCancelledError, Engine, EngineError, PlanMissingError, choose_backend
+from engines.tensorrt.build_process import BuildProgress
+from engines.tensorrt.probe import Probe
 
 _log = logging.getLogger(__name__)
 
@@ -27,9 +33,15 @@ class PredictorOptions:
 
     Attributes:
         engine: Backend, one of `engines.BACKENDS`.
-        precision: `fp32`, `int8`, or `auto`: int8 where its accuracy was checked and is good.
-        force: Whether to run an int8 build that failed its accuracy check.
+        precision: `fp32`, `fp16` (TensorRT), `int8`, or `auto`: fp16 on a GPU that is fast in it, int8 on a
+            CPU where its accuracy was checked and is good.
+        force: Whether to run a build that failed its accuracy check.
         threads: CPU threads; None lets the engine choose.
+        dla_core: DLA core of a Jetson that takes the layers it can; None for the GPU alone.
+        serve_while_building: Whether ONNX Runtime answers while TensorRT's plan is built; else that is waited
+            for.
+        on_progress: Called while a plan is built; None to log it.
+        cancel: Set by whoever no longer waits for a plan; None where nobody will.
         variant: Another input size or output stride than the network was trained with.
         decoder: What is reported.
     """
@@ -38,6 +50,10 @@ class PredictorOptions:
     precision: str = "auto"
     force: bool = False
     threads: int | None = None
+    dla_core: int | None = None
+    serve_while_building: bool = False
+    on_progress: Callable[[BuildProgress], None] | None = None
+    cancel: threading.Event | None = None
     variant: Variant = field(default_factory=Variant)
     decoder: DecoderOptions = field(default_factory=DecoderOptions)
 
@@ -52,6 +68,7 @@ class Predictor:
         network: Preparation and decoding.
         engine: Opened on the network's graph; `close` closes it.
         precision: Of the graph, for records.
+        successor: Of the engine, from when it is ready; None where there will be none.
     """
 
     def __init__(
@@ -62,6 +79,8 @@ class Predictor:
         network: Network[Any],
         engine: Engine,
         precision: str = "fp32",
+        *,
+        successor: Successor | None = None,
     ) -> None:
         self.name = name
         self.task = task
@@ -70,7 +89,7 @@ class Predictor:
         self.precision = precision
         self._network = network
         self._engine = engine
-        self._feeds = allocate_inputs(engine.inputs)
+        self._successor = successor
 
     def predict(self, image: NDArray[np.uint8]) -> tuple[Result, dict[str, float]]:
         """Say what a picture shows.
@@ -84,11 +103,15 @@ class Predictor:
 
         Raises:
             EngineError: The backend failed.
+            PlanRefusedError: The TensorRT plan that was required disagrees with ONNX Runtime.
         """
+        if self._successor is not None:
+            self._take_over(self._successor)
+        feeds = self._engine.input_buffers
         start_ns = time.perf_counter_ns()
-        geometry = self._network.prepare(image, self._feeds[INPUT_NAME])
+        geometry = self._network.prepare(image, feeds[INPUT_NAME])
         prepared_ns = time.perf_counter_ns()
-        outputs = self._engine.run(self._feeds)
+        outputs = self._engine.run(feeds)
         inferred_ns = time.perf_counter_ns()
         found: Result = self._network.decode(outputs, geometry)
         decoded_ns = time.perf_counter_ns()
@@ -99,12 +122,25 @@ class Predictor:
         }
 
     def close(self) -> None:
-        """Close the engine."""
+        """Close the engine, and give up one that is still being made."""
+        if self._successor is not None:
+            self._successor.close()
         self._engine.close()
+
+    def _take_over(self, successor: Successor) -> None:
+        """Let the successor take over, if it is ready: between two frames nobody uses the engine."""
+        opened = successor.take()
+        if opened is None:
+            return
+        self._engine.close()
+        self._engine, self.precision = opened.engine, opened.precision
+        self.backend = opened.engine.backend
+        self._successor = None
+        _log.info("engine: %s, %s, takes over from here", self.backend, self.precision)
 
 
 def open_predictor(model_name: str, options: PredictorOptions | None = None) -> Predictor:
-    """Load a model, build its graph on first use, and open it on an engine.
+    """Load a model, build what its backend runs on first use, and open it.
 
     Args:
         model_name: Catalogue name, or the path of a weights file.
@@ -113,33 +149,79 @@ def open_predictor(model_name: str, options: PredictorOptions | None = None) -> 
     Raises:
         RequestError: The model, a class, the precision or the threshold is wrong; or its int8 build failed
             the accuracy check and is not forced.
-        EngineError: The backend is unknown, or cannot load the graph.
-        RunError: The weights are damaged.
+        EngineError: The backend is unknown, cannot run here, or cannot load the graph.
+        RunError: The weights are damaged; or the plan that was asked for disagrees with ONNX Runtime.
     """
     options = options or PredictorOptions()
     model = load_model(model_name, options.variant)
     network = make_network(model, options.decoder)  # what is wrong with the request is said first
-    precision = choose_precision(model, options.precision, force=options.force)
-    engine = _open_engine(model, precision, options)
-    return Predictor(model.name, model.task, model.labels, network, engine, precision)
+    check_precision(options.precision)
+    if options.dla_core is not None and options.engine == "onnxruntime":
+        raise RequestError("--dla is TensorRT's: leave it out, or choose --engine tensorrt or auto.")
+    choice = choose_backend(options.engine)
+    opened, successor = None, None
+    if choice.probe is not None and choice.backend == "tensorrt":
+        opened, successor = _open_gpu(model, choice.probe, options)
+    if opened is None:
+        if successor is not None:
+            why = "until TensorRT's plan is built"
+        else:
+            why = "TensorRT failed" if choice.backend == "tensorrt" else choice.why
+        try:
+            opened = _open_cpu(model, options, why, is_stand_in=choice.backend == "tensorrt")
+        except BaseException:
+            if successor is not None:
+                successor.close()
+            raise
+    elif opened.plan is not None:
+        _log.info("engine: tensorrt, %s (%s)", opened.precision, choice.why)
+    return Predictor(
+        model.name, model.task, model.labels, network, opened.engine, opened.precision, successor=successor
+    )
 
 
 def open_build(model: Model, precision: Precision, decoder: DecoderOptions) -> Predictor:
-    """Open one build of a loaded model, whatever its accuracy, on the engine that suits it."""
-    options = PredictorOptions(decoder=decoder)
+    """Open one build of a loaded model, whatever its accuracy, in ONNX Runtime."""
     network = make_network(model, decoder)
-    engine = _open_engine(model, precision, options)
+    engine = open_onnx(model, precision)
     return Predictor(model.name, model.task, model.labels, network, engine, precision)
 
 
-def _open_engine(model: Model, precision: Precision, options: PredictorOptions) -> Engine:
+def _open_cpu(model: Model, options: PredictorOptions, why: str, *, is_stand_in: bool) -> Opened:
+    # Float16 is TensorRT's: in its place, the processor does what is best for it.
+    wanted = "auto" if is_stand_in and options.precision == "fp16" else options.precision
+    if options.dla_core is not None:
+        _log.warning("--dla is TensorRT's, and has no effect on ONNX Runtime")
+    precision = choose_precision(model, wanted, force=options.force)
+    engine = open_onnx(model, precision, options.threads)
+    _log.info("engine: onnxruntime, %s, %d threads (%s)", precision, engine.threads, why)
+    return Opened(engine, precision)
+
+
+def _open_gpu(
+    model: Model, found: Probe, options: PredictorOptions
+) -> tuple[Opened | None, Successor | None]:
+    """Return TensorRT's engine, or who makes it while another one serves; neither where it fails and may."""
+    plan = PlanOptions(
+        options.precision,
+        options.force,
+        options.dla_core,
+        on_progress=options.on_progress or log_progress(),
+        cancel=options.cancel or threading.Event(),
+    )
+    is_required = options.engine == "tensorrt"
     try:
-        with graph_file(model, precision) as path:
-            return open_engine(path, options.engine, options.threads)
-    except ModelFileError as error:
-        _log.warning("building the graph again: %s", error)
-    try:
-        with graph_file(model, precision, rebuild=True) as path:
-            return open_engine(path, options.engine, options.threads)
-    except ModelFileError as error:
-        raise RunError(f"The graph of {model.name} was built anew and still fails: {error}") from error
+        return open_tensorrt(model, found, replace(plan, may_build=not options.serve_while_building)), None
+    except PlanMissingError:
+
+        def make(cancel: threading.Event) -> Opened:
+            return open_tensorrt(model, found, replace(plan, cancel=cancel))
+
+        command = f"edge-mnv2 models build {model.command_words} --engine tensorrt"
+        remedy = f"To build its plan ahead: {command}"
+        return None, Successor(make, is_required=is_required, remedy=remedy)
+    except (EngineError, PlanRefusedError, WeightsError) as error:
+        if is_required or isinstance(error, BuildCancelledError):
+            raise
+        _log.warning("ONNX Runtime takes the place of TensorRT: %s", first_line(error))
+        return None, None

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from camera.errors import BadFrameError
 from camera.pictures import read_picture
-from edge_mnv2 import agreement
 from edge_mnv2.agreement import Agreement, check_int8
 from edge_mnv2.calibrate import calibrate
+from edge_mnv2.limits import LIMITS
 from edge_mnv2.networks.activation_statistics import check_statistics, tensors_to_watch
 from edge_mnv2.networks.equalise import equalise, tensors_to_equalise
 from edge_mnv2.networks.range_methods import METHODS, Histogram, Range, min_max
@@ -86,7 +86,7 @@ def test_a_few_real_pictures_give_ranges_that_work(
     kept = find_ranges(model)
     assert kept is not None
     assert (kept.method, kept.images) == (ranges.method, 6)
-    assert check_int8(model, few).figures.keys() >= {limit.figure for limit in agreement.LIMITS[model.task]}
+    assert check_int8(model, few).figures.keys() >= {limit.figure for limit in LIMITS[model.task]}
 
 
 def use_methods(monkeypatch: pytest.MonkeyPatch, **methods: object) -> None:

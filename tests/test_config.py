@@ -49,24 +49,29 @@ def test_all_errors_come_at_once_each_with_its_setting(tmp_path: Path) -> None:
     assert "treshold: there is no such setting. Did you mean threshold?" in text
     assert "threshold: input should be less than 1, received 2." in text
     assert "source: it must be given." in text
-    assert "engine: input should be 'auto' or 'onnxruntime', received 'tpu'." in text
+    assert "engine: input should be 'auto', 'onnxruntime' or 'tensorrt', received 'tpu'." in text
 
 
 def test_left_out_settings_are_those_of_the_library() -> None:
-    assert read_config(None, {"source": "x"}).predictor_options() == PredictorOptions()
+    assert read_config(None, {"source": "x"}).predictor_options() == PredictorOptions(
+        serve_while_building=True
+    )
 
 
 def test_every_setting_of_the_network_reaches_it(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        "source: x\nengine: onnxruntime\nprecision: int8\nforce: true\nthreads: 2\ninput_size: 640x480\n"
-        "output_stride: 8\nthreshold: 0.25\nclasses: [person, 7]\ntop_k: 3\nmasks: true\n",
+        "source: x\nengine: onnxruntime\nprecision: int8\nforce: true\nthreads: 2\ndla: 1\n"
+        "input_size: 640x480\noutput_stride: 8\nthreshold: 0.25\n"
+        "classes: [person, 7]\ntop_k: 3\nmasks: true\n",
     )
     assert read_config(path, {}).predictor_options() == PredictorOptions(
         engine="onnxruntime",
         precision="int8",
         force=True,
         threads=2,
+        dla_core=1,
+        serve_while_building=True,
         variant=Variant(size=(480, 640), output_stride=8),
         decoder=DecoderOptions(threshold=0.25, classes=["person", "7"], top_k=3, masks=True),
     )
@@ -97,8 +102,12 @@ def test_values_that_are_good(tmp_path: Path, setting: str, value: str, found: o
 @pytest.mark.parametrize(
     ("setting", "value", "words"),
     [
-        ("precision", "int4", "precision: input should be 'auto', 'fp32' or 'int8', received 'int4'."),
-        ("precision", "8", "precision: input should be 'auto', 'fp32' or 'int8', received 8."),
+        (
+            "precision",
+            "int4",
+            "precision: input should be 'auto', 'fp32', 'fp16' or 'int8', received 'int4'.",
+        ),
+        ("precision", "8", "precision: input should be 'auto', 'fp32', 'fp16' or 'int8', received 8."),
         ("force", "perhaps", "force: input should be a valid boolean"),
         ("force", "3", "force: input should be a valid boolean"),
         ("masks", "[]", "masks: input should be a valid boolean, received []."),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from camera import BadFrameError, CameraError, EndOfStream, Frame, FrameSource, SourceInfo, open_source
-from edge_mnv2.errors import OutputPathError, SinkError
+from edge_mnv2.errors import OutputPathError, RunError, SinkError
 from edge_mnv2.overlay import draw_overlay
 from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
 from edge_mnv2.predictor import Predictor
@@ -350,3 +350,35 @@ def test_the_synthetic_camera_runs_live_through_a_queue(tmp_path: Path) -> None:
     assert summary.frames + summary.drops["newer frame came"] == 60
     seen = [result.seq for result in sink.results]
     assert seen == sorted(set(seen))
+
+
+def test_times_begin_anew_where_another_engine_takes_over() -> None:
+    slow = threading.Event()
+
+    def infer() -> None:
+        if not slow.is_set():
+            time.sleep(0.5)
+
+    predictor = fake_predictor(infer)
+
+    def watch(done: int, _: int | None) -> None:
+        if done == 2:  # as a successor does between two frames
+            slow.set()
+            predictor.backend, predictor.precision = "tensorrt", "fp16"
+
+    control = RunControl(threading.Event(), on_frame=watch)
+    summary = run_pipeline(ListSource([frame(seq) for seq in range(5)]), predictor, lambda _: [], control)
+    assert (summary.engine, summary.engine_since, summary.frames) == ("tensorrt fp16", 2, 5)
+    assert summary.stages["infer"].p99_ms < 500  # of the second alone; the first took longer every time
+    alone = run(ListSource([frame(0)]))
+    assert (alone.engine, alone.engine_since) == ("fake fp32", 0)
+
+
+def test_a_failure_to_run_is_in_the_summary() -> None:
+    def refuse() -> None:
+        raise RunError("The plan disagrees.")
+
+    collector = Collector()
+    summary = run(ListSource([frame(0)]), collector, predictor=fake_predictor(refuse))
+    assert summary.failures == ["The plan disagrees."]
+    assert collector.closed

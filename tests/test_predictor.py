@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edge_mnv2.predictor
+import edge_mnv2.backends
 from edge_mnv2.errors import RequestError, RunError
 from edge_mnv2.predictor import PredictorOptions, open_build, open_predictor
 from edge_mnv2.results import Classification, Detections, SegmentationMap
@@ -66,7 +66,7 @@ def test_variant_and_decoder_reach_the_network() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (PredictorOptions(precision="int3"), "no precision 'int3': choose one of auto, fp32, int8"),
+        (PredictorOptions(precision="int3"), "no precision 'int3': choose one of auto, fp32, fp16, int8"),
         (PredictorOptions(decoder=DecoderOptions(classes=["persn"])), "no class 'persn'"),
         (PredictorOptions(decoder=DecoderOptions(1.5)), "between 0 and 1"),
         (PredictorOptions(variant=Variant(output_stride=16)), "Only a segmentation"),
@@ -92,7 +92,7 @@ def test_a_graph_that_no_engine_takes_is_built_anew_once(
         path.with_suffix(".sha256").write_text(hashlib.sha256(b"no graph").hexdigest())
         raise ModelFileError(f"{path.name} is damaged")
 
-    monkeypatch.setattr(edge_mnv2.predictor, "open_engine", refuse)
+    monkeypatch.setattr(edge_mnv2.backends, "OnnxRuntimeEngine", refuse)
     with (
         caplog.at_level(logging.WARNING),
         pytest.raises(RunError, match=r"graph of ssdlite-mnv2-coco was built anew and still fails.*damaged"),

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from edge_mnv2 import __version__
-from edge_mnv2.cli import batch_command, build_commands, check_commands, models_commands, run_commands
+from edge_mnv2.cli import (
+    batch_command,
+    build_commands,
+    check_commands,
+    models_commands,
+    plan_commands,
+    run_commands,
+)
 from edge_mnv2.cli.console import ConsoleHandler, print_error
 from edge_mnv2.stop import StopRequest
 
@@ -27,6 +34,8 @@ app.command("batch")(batch_command.batch)
 models_commands.app.command("build")(build_commands.build)
 models_commands.app.command("calibrate")(build_commands.calibrate)
 models_commands.app.command("check")(build_commands.check)
+models_commands.app.command("compare")(plan_commands.compare)
+models_commands.app.command("prune")(plan_commands.prune)
 app.add_typer(models_commands.app, name="models")
 app.command("eval")(check_commands.evaluate)
 app.command("doctor")(check_commands.doctor)

@@ -10,7 +10,7 @@ import typer
 
 from edge_mnv2.cli import options
 from edge_mnv2.cli.console import progress
-from edge_mnv2.cli.run_commands import finish
+from edge_mnv2.cli.run_commands import finish, open_and_wait
 
 
 class Format(str, Enum):
@@ -30,6 +30,7 @@ def batch(
     precision: options.Precision = None,
     force: options.Force = None,
     threads: options.Threads = None,
+    dla: options.Dla = None,
     input_size: options.InputSize = None,
     output_stride: options.OutputStride = None,
     threshold: options.Threshold = None,
@@ -52,19 +53,20 @@ def batch(
     from edge_mnv2.batch import run_batch
     from edge_mnv2.errors import RunError
     from edge_mnv2.pipeline import RunControl
-    from edge_mnv2.predictor import open_predictor
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
-    predictor = open_predictor(
+    predictor = open_and_wait(
         DEFAULT_MODEL if model is None else model,
         options.predictor(
             engine,
             precision,
             force,
             threads,
+            dla,
             options.variant(input_size, output_stride),
             options.decoder(threshold, classes, top_k, masks),
         ),
+        context.obj.event,
     )
     try:
         with progress("frames") as on_frame:

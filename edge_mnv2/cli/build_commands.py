@@ -10,12 +10,23 @@ import typer
 
 from edge_mnv2.cli import options
 from edge_mnv2.cli.console import make_console, print_error, progress
+from edge_mnv2.cli.figures import figures_table
 from edge_mnv2.cli.models_commands import Name
+from edge_mnv2.cli.plan_commands import build_plan
 
 if TYPE_CHECKING:
+    from edge_mnv2.networks import quantise
     from edge_mnv2.zoo.architectures import Spec
+    from edge_mnv2.zoo.graph_store import Precision
 
 Images = Annotated[Path, typer.Option("--images", help="Folder with pictures like those of the model's use.")]
+
+
+class Engine(str, Enum):
+    """What a build is for."""
+
+    onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
 
 
 class Flavour(str, Enum):
@@ -26,6 +37,7 @@ class Flavour(str, Enum):
 
 
 def build(
+    context: typer.Context,
     name: Annotated[
         str,
         typer.Argument(
@@ -34,12 +46,25 @@ def build(
         ),
     ],
     precision: Annotated[
-        str | None, typer.Option("--precision", "-p", help="fp32 or int8. Left out: fp32.")
+        str | None,
+        typer.Option(
+            "--precision",
+            "-p",
+            help="fp32, fp16 (for TensorRT) or int8. Left out: fp32; of a plan, what suits the device.",
+        ),
     ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option("--engine", "-e", help="onnxruntime: an ONNX graph; tensorrt: a plan for this device."),
+    ] = Engine.onnxruntime,
     flavour: Annotated[
-        Flavour,
-        typer.Option("--flavour", help="Of int8: asymmetric for ONNX Runtime, symmetric for TensorRT."),
-    ] = Flavour.asymmetric,
+        Flavour | None,
+        typer.Option(
+            "--flavour",
+            help="Of int8: asymmetric (as left out) for ONNX Runtime, symmetric for TensorRT.",
+        ),
+    ] = None,
+    dla: options.Dla = None,
     width: Annotated[
         float | None, typer.Option("--width", help="Width multiplier of an untrained network: 0.1 to 4.")
     ] = None,
@@ -62,7 +87,7 @@ def build(
         typer.Option("--output", "-o", help="Write the ONNX file here, not into the cache."),
     ] = None,
 ) -> None:
-    """Build a model's ONNX graph. `run` does it by itself on first use.
+    """Build a model's ONNX graph, or its TensorRT plan. `run` does it by itself on first use.
 
     Example: edge-mnv2 models build classifier --width 0.5 --input-size 160 --output small.onnx
     """
@@ -71,7 +96,19 @@ def build(
     from edge_mnv2.zoo.graph_store import build_graph, build_untrained, ensure_graph, to_precision
     from edge_mnv2.zoo.model import load_model, untrained_spec, vary
 
+    if engine is Engine.tensorrt:
+        if split > 1 or any(option is not None for option in (output, width, classes, flavour)):
+            raise RequestError(
+                "A TensorRT plan belongs to this device and a trained model: of the options, only "
+                "--precision, --dla, --input-size and --output-stride apply."
+            )
+        variant = options.variant(input_size, output_stride)
+        build_plan(load_model(name, variant), precision, dla, context.obj.event)
+        return
+    if dla is not None:
+        raise RequestError("--dla is for a TensorRT plan: add --engine tensorrt.")
     wanted = to_precision(precision or "fp32")
+    layout = _layout(flavour, wanted)
     if wanted == "int8" and split > 1:
         raise RequestError("--split is for fp32: the activation ranges for int8 are those of whole blocks.")
     variant = options.variant(input_size, output_stride)
@@ -80,7 +117,7 @@ def build(
         if wanted == "int8":
             raise RequestError("An untrained network has no activation ranges for int8: build it in fp32.")
         spec = vary(untrained_spec(architecture, width, classes), variant)
-        serialised = build_untrained(spec, split)
+        serialised = build_untrained(spec, split, wanted)
     else:
         if width is not None or classes is not None:
             raise RequestError(
@@ -89,12 +126,12 @@ def build(
             )
         model = load_model(name, variant)
         spec = model.spec
-        if output is None and split == 1 and flavour is Flavour.asymmetric:
-            typer.echo(ensure_graph(model, wanted, rebuild=True))
+        if output is None and split == 1:
+            typer.echo(ensure_graph(model, wanted, layout, rebuild=True))
             return
         if output is not None and output.resolve() == model.path.resolve():
             raise OutputPathError(f"{output} is {model.path}, the weights themselves: choose another path.")
-        serialised = build_graph(model, wanted, flavour.value, split)
+        serialised = build_graph(model, wanted, layout, split)
     if output is None:
         raise RequestError("Such a graph is not kept in the cache: say where to write it with --output.")
     _write(output, serialised)
@@ -154,9 +191,7 @@ def check(
 
     `run` refuses a build that fails, and takes one that is good where the precision is left to it.
     """
-    from rich.table import Table
-
-    from edge_mnv2.agreement import LIMITS, MIN_EVIDENCE, check_int8, evidence
+    from edge_mnv2.agreement import MIN_EVIDENCE, check_int8, evidence
     from edge_mnv2.errors import RequestError
     from edge_mnv2.zoo.accuracy_record import save_record
     from edge_mnv2.zoo.model import load_model
@@ -169,11 +204,7 @@ def check(
     pictures = _pictures(images)
     with context.obj.at_once(), progress("pictures") as on_picture:
         record = check_int8(model, pictures, on_picture)
-    title = f"{model.name}, int8 beside float32"
-    table = Table("figure", "value", "limit", title=title, title_justify="left")
-    limits = {limit.figure: limit.in_words() for limit in LIMITS[model.task]}
-    for figure, value in record.figures.items():
-        table.add_row(figure, f"{value:.4f}", limits.get(figure, ""))
+    table = figures_table(model.task, record.figures, title=f"{model.name}, int8 beside float32")
     make_console().print(table)
     for failure in record.failures:
         print_error(f"{model.name}, int8: {failure}")
@@ -185,6 +216,14 @@ def check(
         few = f"No verdict is kept: it takes {MIN_EVIDENCE} {what} to call a build good, not {compared}."
         typer.echo(few, err=True)
     return 1 if record.failures else 0
+
+
+def _layout(flavour: Flavour | None, precision: Precision) -> quantise.Flavour:
+    from edge_mnv2.errors import RequestError
+
+    if flavour is not None and precision != "int8":
+        raise RequestError(f"--flavour is of int8: {precision} has only one.")
+    return "symmetric" if flavour is Flavour.symmetric else "asymmetric"
 
 
 def _pictures(folder: Path) -> list[Path]:

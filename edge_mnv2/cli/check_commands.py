@@ -9,6 +9,7 @@ import typer
 
 from edge_mnv2.cli import options
 from edge_mnv2.cli.console import make_console, print_error, progress
+from edge_mnv2.cli.run_commands import open_and_wait
 
 
 def evaluate(
@@ -37,6 +38,7 @@ def evaluate(
     precision: options.Precision = None,
     force: options.Force = None,
     threads: options.Threads = None,
+    dla: options.Dla = None,
     input_size: options.InputSize = None,
     output_stride: options.OutputStride = None,
     json_file: Annotated[
@@ -55,7 +57,6 @@ def evaluate(
     from edge_mnv2.evaluation.tasks import Truth, choose_truth, decoder_options
     from edge_mnv2.evaluation.tasks import evaluate as measure
     from edge_mnv2.files import write_atomically
-    from edge_mnv2.predictor import open_predictor
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
     from edge_mnv2.zoo.model import load_model
 
@@ -66,9 +67,10 @@ def evaluate(
     if json_file is not None:
         files = {"annotations": annotations, "labels": labels, "model": measured.path}
         _check_output(json_file, files, {"picture": images, "mask": masks})
-    predictor = open_predictor(
+    predictor = open_and_wait(
         name,
-        options.predictor(engine, precision, force, threads, variant, decoder_options(measured.task)),
+        options.predictor(engine, precision, force, threads, dla, variant, decoder_options(measured.task)),
+        context.obj.event,
     )
     try:
         with context.obj.at_once(), progress("pictures") as on_picture:
@@ -128,8 +130,20 @@ def _print_figures(title: str, figures: dict[str, Any]) -> None:
     console.print(table)
 
 
-def doctor() -> int:
+def doctor(
+    context: typer.Context,
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test",
+            help="Build, compare, time and stress the embedded models on every backend of this device; print "
+            "a report to paste into an issue. On a Jetson it takes a quarter of an hour or more.",
+        ),
+    ] = False,
+) -> int:
     """Show versions, processor and models; name what is missing and the command that mends it."""
+    if self_test:
+        return _self_test(context)
     from rich.table import Table
     from rich.text import Text
 
@@ -149,3 +163,24 @@ def doctor() -> int:
     if missing:
         print_error(f"missing: {', '.join(missing)}. Run the commands above.")
     return 1 if missing else 0
+
+
+def _self_test(context: typer.Context) -> int:
+    import faulthandler
+    from contextlib import suppress
+
+    from edge_mnv2.doctor import device_facts
+    from edge_mnv2.self_test import report_checks, report_head, report_row, run_self_test
+    from engines.tensorrt.probe import probe
+
+    with suppress(OSError):  # where standard error is no file
+        faulthandler.enable()  # a vendor's library may crash: where, belongs into the report
+    # Piece by piece, so that what is known by then is there even so.
+    typer.echo(report_head(device_facts()))
+    with context.obj.at_once():
+        result = run_self_test(probe(), context.obj.event, lambda build: typer.echo(report_row(build)))
+    typer.echo(report_checks(result))
+    for check in result.checks:
+        if not check.passed:
+            print_error(f"{check.name}: {check.detail}")
+    return 0 if result.passed else 1

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edge_mnv2.pipeline import RunSummary
+    from engines.tensorrt.build_process import BuildProgress
 
 # Tables that are piped into a file or an issue keep their columns.
 _PIPED_WIDTH = 160
@@ -91,6 +92,31 @@ def progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
     yield log
 
 
+@contextmanager
+def plan_progress() -> Iterator[Callable[[BuildProgress], None]]:
+    """Yield a function that shows how far the build of a TensorRT plan is: by a bar, or in the log."""
+    from edge_mnv2.backends import log_progress
+
+    if not sys.stderr.isatty():
+        yield log_progress()
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=make_console(stderr=True), transient=True)
+    task = bar.add_task("TensorRT", total=None)
+
+    def show(progress: BuildProgress) -> None:
+        bar.start()  # not before there is a build; again it does nothing
+        total = progress.steps or None  # None: nobody knows, the bar only moves
+        bar.update(task, description=f"TensorRT: {progress.phase}", completed=progress.step, total=total)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
 def print_summary(summary: RunSummary, console: Console) -> None:
     """Print what a run did and cost, as tables."""
     from rich.table import Table
@@ -99,6 +125,10 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     fps = "-" if summary.fps is None else f"{summary.fps:.1f}"
     drops = ", ".join(f"{count} {cause}" for cause, count in summary.drops.items() if count)
     totals.add_row("frames", str(summary.frames))
+    since = (
+        f", from frame {summary.engine_since + 1} on; the times are of these" if summary.engine_since else ""
+    )
+    totals.add_row("engine", (summary.engine or "-") + since)
     totals.add_row("FPS", fps)
     totals.add_row("dropped", drops or "0")
     totals.add_row("bad pictures or frames", str(summary.bad_frames))

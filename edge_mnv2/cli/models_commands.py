@@ -9,6 +9,7 @@ import typer
 
 from edge_mnv2.cli import options
 from edge_mnv2.cli.console import make_console
+from edge_mnv2.cli.figures import figure_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,9 +27,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Model name, or the pa
 
 @app.command("list")
 def list_models() -> None:
-    """Show the models of the catalogue and where their weights are."""
-    from rich.table import Table
-
+    """Show the models of the catalogue and where their weights are; and the TensorRT plans of this device."""
+    from edge_mnv2.cli.plan_commands import plans_table
     from edge_mnv2.zoo.architectures import architecture_of
     from edge_mnv2.zoo.catalogue import CATALOGUE
     from edge_mnv2.zoo.labels import read_labels
@@ -51,6 +51,16 @@ def list_models() -> None:
                 "weights": "not fetched" if path is None else "embedded" if card.embedded else "cached",
             }
         )
+    _print_rows(rows)
+    plans = plans_table()
+    if plans is not None:
+        make_console().print(plans)
+
+
+def _print_rows(rows: list[dict[str, str]]) -> None:
+    """Print a table; a small terminal would tear its many columns to syllables: there, one for each row."""
+    from rich.table import Table
+
     console = make_console()
     if console.width >= _WIDE:
         table = Table(*rows[0])
@@ -58,7 +68,6 @@ def list_models() -> None:
             table.add_row(*row.values())
         console.print(table)
         return
-    # A table of nine columns would be torn to syllables on a small terminal.
     for row in rows:
         table = Table(title=row.pop("name"), title_justify="left", show_header=False)
         for heading, value in row.items():
@@ -203,7 +212,9 @@ def _int8_state(model: Model) -> str:
         how = f"ranges by {ranges.method} on {ranges.images} pictures (agreement with float32: {tried})"
     if record is None:
         return how if ranges.method == TRAINED else f"{how}; not checked: edge-mnv2 models check"
-    figures = ", ".join(f"{figure} {value:.3f}" for figure, value in record.figures.items())
+    figures = ", ".join(
+        f"{figure} {figure_text(model.task, figure, value)}" for figure, value in record.figures.items()
+    )
     verdict = f"failed: {' '.join(record.failures)}" if record.failures else "good"
     return f"{how}; check on {record.images} pictures: {verdict} ({figures})"
 

@@ -15,18 +15,22 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Name from `models list`, or the path of a weights file (.npz)."),
 ]
-Engine = Annotated[str | None, typer.Option("--engine", "-e", help="auto or onnxruntime.")]
+Engine = Annotated[str | None, typer.Option("--engine", "-e", help="auto, onnxruntime or tensorrt.")]
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", "-p", help="auto (int8 where its accuracy was checked), fp32 or int8."),
+    typer.Option("--precision", "-p", help="auto (the best of the engine), fp32, fp16 or int8."),
 ]
 Force = Annotated[
     bool | None,
-    typer.Option("--force", help="Run an int8 build although its accuracy check failed."),
+    typer.Option("--force", help="Run a build although its accuracy check failed."),
 ]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, max=256, help="CPU threads. Left out: as many as make sense."),
+]
+Dla = Annotated[
+    int | None,
+    typer.Option("--dla", min=0, max=7, help="DLA core of a Jetson that takes the layers it can (TensorRT)."),
 ]
 InputSize = Annotated[
     str | None,
@@ -87,6 +91,7 @@ def predictor(
     precision: str | None,
     force: bool | None,
     threads: int | None,
+    dla: int | None,
     variant: Variant,
     decoder: DecoderOptions,
 ) -> PredictorOptions:
@@ -99,6 +104,7 @@ def predictor(
         precision=default.precision if precision is None else precision,
         force=bool(force),
         threads=threads,
+        dla_core=dla,
         variant=variant,
         decoder=decoder,
     )

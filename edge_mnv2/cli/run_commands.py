@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_mnv2.cli import options
-from edge_mnv2.cli.console import make_console, print_summary, progress
+from edge_mnv2.cli.console import make_console, plan_progress, print_summary, progress
 
 if TYPE_CHECKING:
     from camera import SourceInfo
     from edge_mnv2.config import RunConfig
     from edge_mnv2.pipeline import RunSummary
+    from edge_mnv2.predictor import Predictor, PredictorOptions
     from edge_mnv2.sinks.base import SinkSpec
 
 
@@ -34,6 +35,7 @@ def run(
     precision: options.Precision = None,
     force: options.Force = None,
     threads: options.Threads = None,
+    dla: options.Dla = None,
     input_size: options.InputSize = None,
     output_stride: options.OutputStride = None,
     threshold: options.Threshold = None,
@@ -73,6 +75,7 @@ def run(
             "precision": precision,
             "force": force,
             "threads": threads,
+            "dla": dla,
             "input_size": input_size,
             "output_stride": output_stride,
             "threshold": threshold,
@@ -102,12 +105,12 @@ def demo(
     """
     from edge_mnv2.demo import demo_source, run_demo
     from edge_mnv2.pipeline import RunControl
-    from edge_mnv2.predictor import PredictorOptions, open_predictor
+    from edge_mnv2.predictor import PredictorOptions
     from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 
     with context.obj.at_once():
         source = demo_source(mirror)
-    predictor = open_predictor(DEFAULT_MODEL, PredictorOptions())
+    predictor = open_and_wait(DEFAULT_MODEL, PredictorOptions(), context.obj.event)
     try:
         with progress("frames") as on_frame:
             summary = run_demo(source, output, predictor, RunControl(context.obj.event, on_frame=on_frame))
@@ -117,6 +120,21 @@ def demo(
     if summary.frames:
         typer.echo(f"Written: {output / 'demo.mp4'} (watch it) and {output / 'demo.jsonl'}")
     return 1 if summary.interrupted else code
+
+
+def open_and_wait(name: str, options: PredictorOptions, stop: threading.Event) -> Predictor:
+    """Open a model; where its TensorRT plan must be built, wait for that, and show how far it is.
+
+    Raises:
+        BuildCancelledError: `stop` was set.
+        EdgeMnv2Error, EngineError: As `open_predictor`.
+    """
+    from dataclasses import replace
+
+    from edge_mnv2.predictor import open_predictor
+
+    with plan_progress() as on_progress:
+        return open_predictor(name, replace(options, on_progress=on_progress, cancel=stop))
 
 
 def finish(summary: RunSummary, *, to_stdout: bool = True) -> int:

@@ -30,6 +30,10 @@ class StageTimes:
         """Record one duration."""
         self._durations_ms.setdefault(stage, deque(maxlen=_WINDOW)).append(duration_ms)
 
+    def clear(self) -> None:
+        """Forget all durations."""
+        self._durations_ms.clear()
+
     def percentiles(self) -> dict[str, Percentiles]:
         """Return the percentiles of each stage, in the order in which stages first came."""
         found = {}

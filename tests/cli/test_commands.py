@@ -296,8 +296,8 @@ def test_int8_that_passed_its_check_is_what_is_run(
     for words in (("run", "--source", picture), ("batch", picture, "--output", "out")):
         assert "precision: int8 (" in command(*words).stderr
         assert "precision:" not in command(*words, "--precision", "fp32").stderr
-    graphs = sorted(path.stem.rpartition("-")[2] for path in (empty_cache / "graphs").glob("*.onnx"))
-    assert graphs == ["fp32", "int8"]
+    graphs = sorted(path.stem.rpartition("-")[2] for path in (empty_cache / "graphs").rglob("*.onnx"))
+    assert graphs == ["asymmetric", "fp32"]  # ...-int8-asymmetric
 
 
 @pytest.mark.parametrize("words", ["run --source p.png --jsonl r.jsonl", "batch p.png -o out"])
@@ -359,8 +359,8 @@ def test_yaml_says_it_all_and_flags_override(command: Command, tmp_path: Path) -
         ("run --source p.png --model damaged.npz", 1, "damaged.npz"),
         ("run --source p.png --threshold 2", 2, "threshold: input should be less than 1, received 2.0"),
         ("run --source p.png --classes persn", 2, "no class 'persn'"),
-        ("run --source p.png --engine tpu", 2, "'auto' or 'onnxruntime'"),
-        ("run --source p.png --precision int3", 2, "'auto', 'fp32' or 'int8', received 'int3'"),
+        ("run --source p.png --engine tpu", 2, "'auto', 'onnxruntime' or 'tensorrt'"),
+        ("run --source p.png --precision int3", 2, "'auto', 'fp32', 'fp16' or 'int8', received 'int3'"),
         ("run --source p.png --model own.npz --precision int8", 2, "own has no activation ranges for int8"),
         ("run --source p.png --input-size big", 2, "A size is WIDTHxHEIGHT, such as 513x289"),
         ("run --source p.png --input-size 300x8", 2, "300x8 cannot be: a side has 32 to 4096 pixels"),
@@ -383,7 +383,11 @@ def test_yaml_says_it_all_and_flags_override(command: Command, tmp_path: Path) -
         ("run --source p.png --model ~nobody-at-all/x.npz", 2, "no weights file"),
         ("batch p.png -o out --threads 0", 2, "'--threads'"),
         ("batch p.png -o out --threads 9999", 2, "'--threads'"),
-        ("batch p.png -o out --precision int3", 2, "no precision 'int3': choose one of auto, fp32, int8"),
+        (
+            "batch p.png -o out --precision int3",
+            2,
+            "no precision 'int3': choose one of auto, fp32, fp16, int8",
+        ),
         ("batch p.png -o out --model own.npz -p int8", 2, "own has no activation ranges for int8"),
         ("batch p.png -o out --input-size 640x", 2, "A size is WIDTHxHEIGHT, such as 513x289"),
         ("batch p.png -o out --input-size 5000", 2, "5000x5000 cannot be: a side has 32 to 4096 pixels"),

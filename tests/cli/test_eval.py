@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -119,7 +120,8 @@ def test_options_reach_the_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[str, PredictorOptions]] = []
 
     def stand_in(name: str, options: PredictorOptions) -> None:
-        opened.append((name, options))
+        # Who hears of a plan's build, and who ends it, is the command's own.
+        opened.append((name, replace(options, on_progress=None, cancel=None)))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(edge_mnv2.predictor, "open_predictor", stand_in)
