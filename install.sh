@@ -205,6 +205,13 @@ find_missing() {
         if [[ $device == jetson ]] && "$python" -c 'import cv2' 2>/dev/null; then
             opencv='the system'
         fi
+        # pycuda, which TensorRT needs, comes as source alone.
+        if [[ $device == jetson ]] && find_nvcc && ! "$python" -c 'import pycuda' 2>/dev/null; then
+            local headers
+            headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+            [[ -e $headers/Python.h ]] || missing+=("python$version-dev")
+            type -P g++ >/dev/null || missing+=(g++)
+        fi
         # Modules built for numpy 1 break under numpy 2.
         [[ $(system_numpy) != 1 ]] || pins+=('numpy<2')
     fi
@@ -214,6 +221,13 @@ find_missing() {
         [[ $libraries == *libGL.so.1* ]] || missing+=(libgl1)
         [[ $libraries == *libgthread-2.0.so.0* ]] || missing+=(libglib2.0-0)
     fi
+}
+
+# Sets cuda to the directory of nvcc, by which pycuda finds CUDA.
+find_nvcc() {
+    cuda=/usr/local/cuda/bin
+    [[ -x $cuda/nvcc ]] || cuda=$(dirname -- "$(type -P nvcc)")
+    [[ -x $cuda/nvcc ]]
 }
 
 report() {
@@ -422,6 +436,22 @@ pip_project() {
     fi
 }
 
+# Without pycuda all but TensorRT works, so its failure is no failure of the installation.
+install_pycuda() {
+    [[ $device == jetson ]] || return 0
+    ! "$venv/bin/python" -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("pycuda"))' ||
+        return 0
+    if ! find_nvcc; then
+        note "No CUDA toolkit here, so no pycuda, and no TensorRT: it runs on the processor." \
+            "To have it: sudo apt install nvidia-jetpack, then this script again"
+        return 0
+    fi
+    say "building pycuda, by which TensorRT is reached (some minutes)"
+    PATH=$cuda:$PATH pip_install 'pycuda>=2022.2' "${pins[@]}" ||
+        note "pycuda could not be built; without it, it runs on the processor, not on TensorRT." \
+            "The log is $log; this script tries again when it is run again."
+}
+
 # Imports what has shared libraries outside Python's care, and runs the command once.
 check_project() {
     say "checking that it runs"
@@ -538,6 +568,7 @@ install_packages
 [[ -n $python && $has_venv == yes ]] || find_python
 prepare_environment
 install_project
+install_pycuda
 case $mode in
     install) link_command ;;
     dev) say "done: source $(printf %q "$venv/bin/activate") makes its commands available" ;;

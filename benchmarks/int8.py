@@ -25,7 +25,7 @@ from edge_mnv2.networks.base import INPUT_NAME
 from edge_mnv2.networks.mobilenet_v2 import UNIT_SCALING
 from edge_mnv2.zoo.graph_store import ensure_graph
 from edge_mnv2.zoo.model import Model, load_model, make_network
-from engines import open_engine
+from engines import OnnxRuntimeEngine
 
 FLOAT32, INT8 = "ONNX Runtime float32", "ONNX Runtime int8"
 WARM_UP_RUNS = 10
@@ -37,7 +37,7 @@ Candidate = tuple[Callable[[], object], Callable[[NDArray[np.uint8]], Outputs]]
 
 def onnx_runtime(graph: Path, threads: int, pixels: NDArray[np.uint8]) -> Candidate:
     """Return a graph in ONNX Runtime, as the pipeline runs it."""
-    engine = open_engine(graph, "onnxruntime", threads)
+    engine = OnnxRuntimeEngine(graph, threads)
     return lambda: engine.run({INPUT_NAME: pixels}), lambda other: dict(engine.run({INPUT_NAME: other}))
 
 

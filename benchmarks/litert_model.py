@@ -24,7 +24,7 @@ from edge_mnv2.networks.onnx_writer import to_onnx
 from edge_mnv2.networks.weight_sources import weights_from
 from edge_mnv2.zoo.architectures import build_network
 from edge_mnv2.zoo.model import Model, load_model, make_network
-from engines import open_engine
+from engines import OnnxRuntimeEngine
 
 try:
     import tensorflow as tf
@@ -133,7 +133,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "float.onnx"
         onnx_path.write_bytes(to_onnx(graph, model.name, "float32"))
-        expected = open_engine(onnx_path, threads=1).run({INPUT_NAME: pictures[0]})
+        expected = OnnxRuntimeEngine(onnx_path, threads=1).run({INPUT_NAME: pictures[0]})
     in_float = module.run(tf.constant(pictures[0] - means))
     for name, values in expected.items():
         found = in_float[name].numpy()

@@ -21,7 +21,7 @@ from edge_mnv2.networks.base import INPUT_NAME
 from edge_mnv2.overlay import draw_overlay
 from edge_mnv2.zoo.graph_store import ensure_graph
 from edge_mnv2.zoo.model import DecoderOptions, load_model, make_network
-from engines import allocate_inputs, open_engine
+from engines import OnnxRuntimeEngine, allocate_inputs
 
 RUNS = 200
 
@@ -55,7 +55,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     model = load_model("ssdlite-mnv2-coco")
     network, graph = make_network(model), ensure_graph(model)
-    one, two = open_engine(graph, threads=1), open_engine(graph, threads=2)
+    one, two = OnnxRuntimeEngine(graph, threads=1), OnnxRuntimeEngine(graph, threads=2)
     feeds = allocate_inputs(one.inputs)
     geometry = network.prepare(image, feeds[INPUT_NAME])
     outputs = one.run(feeds)
