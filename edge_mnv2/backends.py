@@ -21,7 +21,6 @@ from edge_mnv2.zoo.graph_store import Precision, graph_file
 from edge_mnv2.zoo.model import Model
 from engines import BuildCancelledError, Engine, ModelFileError, OnnxRuntimeEngine
 from engines.tensorrt.build_process import BuildProgress
-from engines.tensorrt.plan_cache import record_check
 from engines.tensorrt.plan_key import PlanRequest
 from engines.tensorrt.plan_sidecar import PlanCheck, PlanFile
 from engines.tensorrt.plans import open_built_plan, open_plan, wants_typed_graph
@@ -62,6 +61,7 @@ class PlanOptions:
         dla_core: DLA core that takes the layers it can; None for the GPU alone.
         rebuild: Whether to build it even if it is there.
         may_build: Whether to build it where it is not there.
+        retry_failed: Whether to build it even if that failed less than a day ago.
         on_progress: Called while it is built.
         cancel: Set by whoever no longer wants it.
     """
@@ -71,6 +71,7 @@ class PlanOptions:
     dla_core: int | None = None
     rebuild: bool = False
     may_build: bool = True
+    retry_failed: bool = True
     on_progress: Callable[[BuildProgress], None] = lambda _: None
     cancel: threading.Event = field(default_factory=threading.Event)
 
@@ -107,7 +108,8 @@ def open_tensorrt(model: Model, found: Probe, options: PlanOptions) -> Opened:
         BackendUnavailableError: TensorRT cannot run, or has no such DLA core.
         PlanRefusedError: What the plan computes is not what ONNX Runtime computes, also in float32.
         PlanMissingError: It would have to be built, and may not.
-        EngineError: It cannot be built, or does not run; `BuildCancelledError` where it is no longer wanted.
+        EngineError: It cannot be built, or does not run; `BuildCancelledError` where it is no longer wanted,
+            `BuildError` also where it failed before and is not to be tried again.
     """
     precision = _precision(model, found, options)
     try:
@@ -116,8 +118,13 @@ def open_tensorrt(model: Model, found: Probe, options: PlanOptions) -> Opened:
         # A DLA core has no float32.
         if options.precision != "auto" or precision == "fp32" or options.dla_core is not None:
             raise
-        _log.warning("%s Float32 is taken instead.", first_line(error))
-    return _open_checked(model, "fp32", found, options)
+        said = f"{first_line(error)} Float32 is taken instead."
+    if options.may_build:  # which takes its time
+        _log.warning("%s", said)
+        return _open_checked(model, "fp32", found, options)
+    opened = _open_checked(model, "fp32", found, options)
+    _log.warning("%s", said)  # not where it is missing: whoever has it built says so
+    return opened
 
 
 def _precision(model: Model, found: Probe, options: PlanOptions) -> Precision:
@@ -140,24 +147,50 @@ def _request(model: Model, precision: Precision, options: PlanOptions) -> Iterat
     stride = getattr(model.spec, "output_stride", None)
     shapes = f"{width}x{height}" + ("" if stride is None else f", output stride {stride}")
     with graph_file(model, graph, "symmetric") as path:
-        yield PlanRequest(model.name, path, precision, shapes, dla_core=options.dla_core)
+        yield PlanRequest(
+            model.name,
+            path,
+            precision,
+            shapes,
+            dla_core=options.dla_core,
+            weights=str(model.path.resolve()),
+            command=f"edge-mnv2 models build {model.command_words} --engine tensorrt "
+            f"--precision {precision}{_dla_words(options)}",
+        )
+
+
+def _dla_words(options: PlanOptions) -> str:
+    """Return what asks for the same DLA core on the command line."""
+    return "" if options.dla_core is None else f" --dla {options.dla_core}"
 
 
 def _open_checked(model: Model, precision: Precision, found: Probe, options: PlanOptions) -> Opened:
+    def compare(engine: Engine) -> PlanCheck:
+        if options.cancel.is_set():
+            raise BuildCancelledError("Interrupted before the TensorRT plan was checked.")
+        return _check(model, engine, precision)
+
     with _request(model, precision, options) as request:
         if options.may_build:
             engine, plan = open_plan(
-                request, plans_dir(), found, options.on_progress, options.cancel, rebuild=options.rebuild
+                request,
+                plans_dir(),
+                found,
+                options.on_progress,
+                options.cancel,
+                rebuild=options.rebuild,
+                retry_failed=options.retry_failed,
+                compare=compare,
             )
         else:
-            engine, plan = open_built_plan(request, plans_dir(), found)
+            engine, plan = open_built_plan(
+                request, plans_dir(), found, retry_failed=options.retry_failed, compare=compare
+            )
     try:
         if options.cancel.is_set():
-            raise BuildCancelledError("Interrupted before the TensorRT plan was checked.")
-        if plan.check is None:
-            plan = record_check(plan, _check(model, engine, precision))
+            raise BuildCancelledError("Interrupted before the TensorRT plan was used.")
         if plan.check and plan.check.failures:
-            _judge(model, precision, plan.check, force=options.force)
+            _judge(model, precision, plan.check, options)
     except BaseException:
         engine.close()
         raise
@@ -177,7 +210,7 @@ def _check(model: Model, engine: Engine, precision: Precision) -> PlanCheck:
     return PlanCheck({**errors, **parity.figures}, parity.failures)
 
 
-def _judge(model: Model, precision: Precision, check: PlanCheck, *, force: bool) -> None:
+def _judge(model: Model, precision: Precision, check: PlanCheck, options: PlanOptions) -> None:
     """Refuse a plan that disagrees.
 
     Raises:
@@ -185,10 +218,10 @@ def _judge(model: Model, precision: Precision, check: PlanCheck, *, force: bool)
     """
     said = f"The TensorRT plan of {model.name} in {precision} disagrees with ONNX Runtime:"
     said = " ".join([said, *check.failures])
-    if not force:
+    if not options.force:
         raise PlanRefusedError(
             f"{said}\nTo see by how much: edge-mnv2 models compare {model.command_words} "
-            f"--backends onnxruntime,tensorrt:{precision} --images DIR"
+            f"--backends onnxruntime,tensorrt:{precision}{_dla_words(options)} --images DIR"
         )
     _log.warning("%s It runs because it is forced.", said)
 

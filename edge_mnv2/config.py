@@ -72,10 +72,12 @@ class RunConfig(BaseModel):
     ] = "auto"
     force: Annotated[bool, Field(description="Run a build although its accuracy check failed")] = False
     dla: Annotated[
-        int | None, Field(ge=0, le=7, description="DLA core of a Jetson that takes the layers it can")
+        int | None,
+        Field(strict=True, ge=0, le=7, description="DLA core of a Jetson that takes the layers it can"),
     ] = None
     threads: Annotated[
-        int | None, Field(ge=1, le=256, description="CPU threads; left out: as many as make sense")
+        int | None,
+        Field(strict=True, ge=1, le=256, description="CPU threads; left out: as many as make sense"),
     ] = None
     input_size: Annotated[
         SizeText | None, Field(description="Another input size than the trained one, as WIDTHxHEIGHT")
@@ -94,7 +96,9 @@ class RunConfig(BaseModel):
     ] = None
     top_k: Annotated[
         int | None,
-        Field(ge=1, le=1000, description="Most classes that a classification reports; left out: 5"),
+        Field(
+            strict=True, ge=1, le=1000, description="Most classes that a classification reports; left out: 5"
+        ),
     ] = None
     masks: Annotated[
         bool,
@@ -103,7 +107,9 @@ class RunConfig(BaseModel):
     video: Annotated[FilePath | None, Field(description="Annotated video: .mp4 or .avi")] = None
     jsonl: Annotated[FilePath | None, Field(description="One record per frame; - for standard output")] = None
     pictures: Annotated[FilePath | None, Field(description="Folder for annotated pictures")] = None
-    max_frames: Annotated[int | None, Field(ge=1, description="Stop after so many frames")] = None
+    max_frames: Annotated[int | None, Field(strict=True, ge=1, description="Stop after so many frames")] = (
+        None
+    )
 
     def predictor_options(self) -> PredictorOptions:
         """Return how the model is to be run."""

@@ -199,15 +199,17 @@ def _tensorrt() -> list[Finding]:
 
 
 def _cache() -> Finding:
-    from edge_mnv2.zoo.cache import cache_dir
+    from edge_mnv2.zoo.cache import cache_dir, plans_dir
 
-    folder = cache_dir()
-    chain = (folder, *folder.parents)
-    existing = next(path for path in chain if os.path.exists(path))  # noqa: PTH110 - never raises
-    if not os.access(existing, os.W_OK):
-        detail = f"{folder} cannot be written: graphs are built at every start"
-        return Finding("cache", "optional", detail, f"sudo chown $USER {existing}")
-    return Finding("cache", "ok", str(folder))
+    for folder in (cache_dir(), plans_dir()):
+        chain = (folder, *folder.parents)
+        existing = next(path for path in chain if os.path.exists(path))  # noqa: PTH110 - never raises
+        if not os.path.isdir(existing):  # noqa: PTH112 - never raises
+            return Finding("cache", "optional", f"{existing} is in the place of a folder", f"rm {existing}")
+        if not os.access(existing, os.W_OK):
+            detail = f"{folder} cannot be written: graphs are built at every start, and TensorRT has no plans"
+            return Finding("cache", "optional", detail, f"sudo chown -R $USER {existing}")
+    return Finding("cache", "ok", str(cache_dir()))
 
 
 def _models() -> list[Finding]:

@@ -111,7 +111,7 @@ def compare_engines(
         model: What both of them run.
         reference: In float32.
         candidate: Compared with it.
-        precision: Of the candidate; it decides how far an output may be off.
+        precision: The coarser of theirs; it decides how far an output may be off.
         images: At least one picture, (H, W, 3) uint8 BGR.
         on_image: Called with how many are done.
 

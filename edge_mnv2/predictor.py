@@ -190,7 +190,7 @@ def open_build(model: Model, precision: Precision, decoder: DecoderOptions) -> P
 def _open_cpu(model: Model, options: PredictorOptions, why: str, *, is_stand_in: bool) -> Opened:
     # Float16 is TensorRT's: in its place, the processor does what is best for it.
     wanted = "auto" if is_stand_in and options.precision == "fp16" else options.precision
-    if options.dla_core is not None:
+    if options.dla_core is not None and not is_stand_in:
         _log.warning("--dla is TensorRT's, and has no effect on ONNX Runtime")
     precision = choose_precision(model, wanted, force=options.force)
     engine = open_onnx(model, precision, options.threads)
@@ -206,6 +206,7 @@ def _open_gpu(
         options.precision,
         options.force,
         options.dla_core,
+        retry_failed=options.engine == "tensorrt",
         on_progress=options.on_progress or log_progress(),
         cancel=options.cancel or threading.Event(),
     )
@@ -217,11 +218,19 @@ def _open_gpu(
         def make(cancel: threading.Event) -> Opened:
             return open_tensorrt(model, found, replace(plan, cancel=cancel))
 
-        command = f"edge-mnv2 models build {model.command_words} --engine tensorrt"
-        remedy = f"To build its plan ahead: {command}"
+        remedy = f"To build its plan ahead: {_build_command(model, options)}"
         return None, Successor(make, is_required=is_required, remedy=remedy)
     except (EngineError, PlanRefusedError, WeightsError) as error:
         if is_required or isinstance(error, BuildCancelledError):
             raise
         _log.warning("ONNX Runtime takes the place of TensorRT: %s", first_line(error))
         return None, None
+
+
+def _build_command(model: Model, options: PredictorOptions) -> str:
+    words = ["edge-mnv2 models build", model.command_words, "--engine tensorrt"]
+    if options.precision != "auto":
+        words.append(f"--precision {options.precision}")
+    if options.dla_core is not None:
+        words.append(f"--dla {options.dla_core}")
+    return " ".join(words)

@@ -5,14 +5,12 @@ It is for what no other machine can show: whether the device's own libraries com
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,16 +22,14 @@ from numpy.typing import NDArray
 from edge_mnv2.backends import Opened, PlanOptions, log_progress, open_onnx, open_tensorrt, synthetic_frames
 from edge_mnv2.networks.base import INPUT_NAME
 from edge_mnv2.parity import Parity, compare_engines
-from edge_mnv2.telemetry.memory import resident_mib
+from edge_mnv2.stress import Check, check_growth, check_reopening, check_threads, check_two
 from edge_mnv2.zoo.catalogue import CATALOGUE
 from edge_mnv2.zoo.graph_store import Precision
 from edge_mnv2.zoo.model import Model, load_model, make_network
 from engines import Engine
 from engines.tensorrt.probe import Probe
 
-_WARM_UP, _TIMED, _LEAK_RUNS = 10, 100, 300
-_THREADS, _RUNS_PER_THREAD = 4, 10
-_MAX_GROWTH_MIB = 8.0
+_WARM_UP, _TIMED = 10, 100
 
 _log = logging.getLogger(__name__)
 
@@ -59,21 +55,6 @@ class Build:
     p50_ms: float
     p95_ms: float
     parity: Parity | None
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that must hold.
-
-    Attributes:
-        name: What was tried.
-        passed: Whether it held.
-        detail: What was seen.
-    """
-
-    name: str
-    passed: bool
-    detail: str
 
 
 @dataclass(slots=True)
@@ -115,8 +96,7 @@ def run_self_test(
             for title, open_ in _candidates(model, found, cancel):
                 _log.info("%s on %s", model.name, title)
                 try:
-                    _run_build(model, title, open_, reference, frames, result)
-                    on_build(result.builds[-1])
+                    _run_build(model, title, open_, reference, frames, result, on_build)
                 except Exception as error:
                     if cancel.is_set():
                         raise
@@ -151,6 +131,7 @@ def _run_build(
     reference: Engine,
     frames: Sequence[NDArray[np.uint8]],
     result: SelfTest,
+    on_build: Callable[[Build], None],
 ) -> None:
     with ExitStack() as stack:
         opened = open_()
@@ -174,13 +155,13 @@ def _run_build(
         p50_ms, p95_ms = np.percentile(durations_ms, (50, 95)).tolist()
         build_s = None if opened.plan is None else float(opened.plan.build.get("seconds", 0))
         result.builds.append(Build(model.name, title, build_s, load_s, p50_ms, p95_ms, parity))
+        on_build(result.builds[-1])
+        subject = f"{model.name} on {title}"
+        result.checks += [check_threads(subject, engine), check_growth(subject, engine)]
         second = open_()
         stack.callback(second.engine.close)
-        result.checks += [
-            _check_threads(f"{model.name} on {title}", engine),
-            _check_two(f"{model.name} on {title}", engine, second.engine),
-            _check_growth(f"{model.name} on {title}", engine),
-        ]
+        result.checks.append(check_two(subject, engine, second.engine))
+    result.checks.append(check_reopening(subject, lambda: open_().engine))
 
 
 def _fill(model: Model, engine: Engine, image: NDArray[np.uint8]) -> None:
@@ -191,58 +172,6 @@ def _run_ms(engine: Engine) -> float:
     start_ns = time.perf_counter_ns()
     engine.run(engine.input_buffers)
     return (time.perf_counter_ns() - start_ns) / 1e6
-
-
-def _answer(engine: Engine) -> dict[str, NDArray[np.float32]]:
-    return {name: array.copy() for name, array in engine.run(engine.input_buffers).items()}
-
-
-def _same(first: dict[str, NDArray[np.float32]], second: dict[str, NDArray[np.float32]]) -> bool:
-    return all(np.array_equal(array, second[name]) for name, array in first.items())
-
-
-def _check_threads(title: str, engine: Engine) -> Check:
-    """Run one engine from several threads, one after the other's answer was taken."""
-    expected, lock = _answer(engine), threading.Lock()
-
-    def runs() -> int:
-        same = 0
-        for _ in range(_RUNS_PER_THREAD):
-            with lock:  # an answer is valid until the next run
-                same += _same(expected, _answer(engine))
-        return same
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        same = sum(each.result() for each in [pool.submit(runs) for _ in range(_THREADS)])
-    total = _THREADS * _RUNS_PER_THREAD
-    return Check(f"{title} from {_THREADS} threads", same == total, f"{same} of {total} answers are the same")
-
-
-def _check_two(title: str, engine: Engine, second: Engine) -> Check:
-    """Run two engines at the same time."""
-    for name, array in engine.input_buffers.items():
-        np.copyto(second.input_buffers[name], array)
-    expected = _answer(engine)
-
-    def runs(each: Engine) -> int:
-        return sum(_same(expected, _answer(each)) for _ in range(_RUNS_PER_THREAD))
-
-    with ThreadPoolExecutor(2) as pool:
-        same = sum(pool.map(runs, (engine, second)))
-    total = 2 * _RUNS_PER_THREAD
-    return Check(f"{title}, two engines at once", same == total, f"{same} of {total} answers are the same")
-
-
-def _check_growth(title: str, engine: Engine) -> Check:
-    gc.collect()
-    before_mib = resident_mib()
-    for _ in range(_LEAK_RUNS):
-        engine.run(engine.input_buffers)
-    gc.collect()
-    growth_mib = resident_mib() - before_mib
-    return Check(
-        f"{title}, memory", growth_mib < _MAX_GROWTH_MIB, f"{growth_mib:+.1f} MiB in {_LEAK_RUNS} runs"
-    )
 
 
 def report(result: SelfTest, facts: Sequence[tuple[str, str]]) -> str:

@@ -67,11 +67,11 @@ class Successor:
             _log.error("the builder of the TensorRT plan does not stop")
         elif worker.error is not None and not isinstance(worker.error, BuildCancelledError):
             _log.error("TensorRT did not take over: %s", worker.error)
+        elif is_pending:
+            _log.info("TensorRT did not take over before the end. %s", self._remedy)
         if self._opened is not None:
             self._opened.engine.close()
             self._opened = None
-        if is_pending:
-            _log.info("TensorRT did not take over before the end. %s", self._remedy)
 
     def _run(self) -> None:
         opened = self._make(self._cancel)

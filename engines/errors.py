@@ -4,9 +4,11 @@ EngineError
  +- BackendUnavailableError   the backend asked for is unknown or not installed
  +- ModelFileError            the model file cannot be read or run by this backend
  |   +- PlanError             a TensorRT plan is damaged, or made for another device or version
+ |       +- PlanGivenUpError  and it is no use to build it again by itself
  +- BuildError                a TensorRT plan could not be built
  |   +- BuildCancelledError   because whoever wanted it no longer does
  |   +- BuildMemoryError      because memory ran out
+ |   +- FailedBeforeError     at an earlier start, and it is not tried again yet
  +- PlanMissingError          there is no TensorRT plan yet, and none may be built now
  +- DeviceMemoryError         the GPU has too little free memory
  +- TensorMismatchError       (also ValueError) a tensor is missing, unknown, or of the wrong shape or dtype
@@ -29,6 +31,10 @@ class PlanError(ModelFileError):
     """A TensorRT plan is damaged, or was made for another device or version: it must be built again."""
 
 
+class PlanGivenUpError(PlanError):
+    """A TensorRT plan never loaded: it is built again only when somebody asks for that."""
+
+
 class BuildError(EngineError):
     """A TensorRT plan could not be built; the message says why."""
 
@@ -39,6 +45,10 @@ class BuildCancelledError(BuildError):
 
 class BuildMemoryError(BuildError):
     """Memory ran out while a plan was built."""
+
+
+class FailedBeforeError(BuildError):
+    """The build failed at an earlier start, and is not tried again yet; the message says how to."""
 
 
 class PlanMissingError(EngineError):

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,14 @@ from edge_mnv2.errors import PlanRefusedError, RequestError
 from edge_mnv2.predictor import Predictor, PredictorOptions, open_predictor
 from edge_mnv2.zoo.graph_store import ensure_graph
 from edge_mnv2.zoo.model import Model, Variant, load_model
-from engines import BuildCancelledError, ModelFileError, PlanMissingError
+from engines import (
+    BackendUnavailableError,
+    BuildCancelledError,
+    BuildError,
+    ModelFileError,
+    PlanMissingError,
+)
+from engines.errors import FailedBeforeError, PlanGivenUpError
 from engines.fake_jetson.jetson import FakeCuda
 from engines.fake_jetson.plans import Plan, read_plan
 from engines.tensorrt.build_process import BuildProgress
@@ -335,7 +343,7 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> list[PlanRequest]:
     """Collect what is asked of TensorRT, without building it."""
     requests: list[PlanRequest] = []
 
-    def collect(request: PlanRequest, *_: object) -> None:
+    def collect(request: PlanRequest, *_: object, **__: object) -> None:
         requests.append(request)
         raise PlanMissingError("There is none.")
 
@@ -441,22 +449,128 @@ def test_a_build_that_nobody_wants_any_more_leaves_nothing(model: Model, plans: 
     assert [path.name for path in plans.iterdir()] == ["build.lock"]
 
 
-def test_a_plan_that_nobody_wants_any_more_is_not_checked(
-    model: Model, unchecked: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_checked", [False, True])
+def test_a_plan_that_nobody_wants_any_more_is_neither_checked_nor_used(
+    model: Model, unchecked: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch, is_checked: bool
 ) -> None:
     """Interrupted between the build and the check, which takes its time too."""
-    cancel, open_plan = threading.Event(), edge_mnv2.backends.open_plan
+    cancel, load = threading.Event(), engines.tensorrt.plans.TensorrtEngine
+    if is_checked:
+        with on_jetson():
+            close(open_here(model))
+        counts.references = 0
 
-    def open_and_cancel(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed through
-        opened = open_plan(*arguments, **options)
+    def load_and_cancel(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed through
         cancel.set()
-        return opened
+        return load(*arguments, **options)
 
-    monkeypatch.setattr(edge_mnv2.backends, "open_plan", open_and_cancel)
-    with on_jetson(), pytest.raises(BuildCancelledError, match="before the TensorRT plan was checked"):
+    monkeypatch.setattr(engines.tensorrt.plans, "TensorrtEngine", load_and_cancel)
+    words = "was used" if is_checked else "was checked"
+    with on_jetson(), pytest.raises(BuildCancelledError, match=f"before the TensorRT plan {words}"):
         open_here(model, cancel=cancel)
     assert counts.references == 0
-    assert [sidecar["check"] for sidecar in sidecars(unchecked)] == [None, None]
+    checks = [sidecar["check"] is None for sidecar in sidecars(unchecked)]
+    assert checks == [not is_checked, True]
+    assert not list(unchecked.glob("*.loading"))
+
+
+def test_a_refused_plan_of_a_dla_core_is_compared_on_that_core(model: Model, plans: Path) -> None:
+    with on_jetson(dla_cores=2, faults={"wrong_outputs"}), pytest.raises(PlanRefusedError) as caught:
+        open_here(model, dla_core=1)
+    assert "--backends onnxruntime,tensorrt:fp16 --dla 1 --images DIR" in str(caught.value)
+
+
+def crash_first_loads(plans: Path, precision: str) -> None:
+    """Leave what two crashes of the first load of a plan leave."""
+    (plan,) = (plan for plan in list_plans(plans) if plan.key.precision == precision)
+    plan.path.with_suffix(".loading").write_text(f"{plan.sha256}\n" * 2)
+
+
+@pytest.mark.parametrize("serves", [False, True])
+def test_a_plan_that_crashes_leaves_onnx_runtime_unless_tensorrt_was_asked_for(
+    unchecked: Path, counts: Counts, caplog: pytest.LogCaptureFixture, serves: bool
+) -> None:
+    crash_first_loads(unchecked, "fp16")
+    with on_jetson() as cuda:
+        options = PredictorOptions(variant=SMALL, serve_while_building=serves)
+        predictor = open_predictor(NAME, options)
+        assert predictor.backend == "onnxruntime"
+        predictor.close()
+        (line,) = warnings_of(caplog)
+        assert line == (
+            f"ONNX Runtime takes the place of TensorRT: The TensorRT plan of {NAME} in fp16 is not used: "
+            "2 times it was loaded, and each time the process ended. To build it anew: edge-mnv2 models "
+            f"build {NAME} --input-size 96x96 --engine tensorrt --precision fp16"
+        )
+        with pytest.raises(PlanGivenUpError, match="To build it anew: edge-mnv2 models build"):
+            open_predictor(NAME, replace(options, engine="tensorrt"))
+        assert cuda.calls["deserialize_cuda_engine"] == 0
+        assert counts.builds == 0
+        close(open_here(load_model(NAME, SMALL), rebuild=True))
+        assert counts.builds == 1
+
+
+def test_a_build_that_failed_is_told_and_not_repeated_unless_it_is_asked_for(
+    model: Model, plans: Path, counts: Counts
+) -> None:
+    with on_jetson(faults={"build_returns_none"}):
+        for _ in range(2):
+            with pytest.raises(BuildError, match="cannot build the plan"):
+                open_here(model)
+        assert counts.builds == 2
+        for may_build in (False, True):
+            with pytest.raises(FailedBeforeError) as caught:
+                open_here(model, may_build=may_build, retry_failed=False)
+            message = str(caught.value)
+            assert f"plan of {NAME} in fp16 could not be built on 20" in message
+            assert "Could not find any implementation" in message
+            command = f"edge-mnv2 models build {NAME} --input-size 96x96 --engine tensorrt --precision fp16"
+            assert message.endswith(f"To try again: {command}")
+        with pytest.raises(PlanMissingError):
+            open_here(model, may_build=False)
+        assert counts.builds == 2
+    with on_jetson():
+        close(open_here(model))
+        close(open_here(model, may_build=False, retry_failed=False))
+
+
+def test_what_builds_again_for_a_dla_core_says_so(model: Model, plans: Path) -> None:
+    with on_jetson(faults={"build_returns_none"}, dla_cores=2):
+        with pytest.raises(BuildError):
+            open_here(model, dla_core=1)
+        with pytest.raises(FailedBeforeError, match=r"--engine tensorrt --precision fp16 --dla 1$"):
+            open_here(model, dla_core=1, retry_failed=False)
+
+
+def test_a_dla_core_that_is_not_there_is_said_at_once(model: Model, plans: Path, counts: Counts) -> None:
+    with on_jetson(dla_cores=1):
+        with pytest.raises(BackendUnavailableError, match="no DLA core 1"):
+            open_here(model, dla_core=1, may_build=False)
+        assert counts.builds == 0
+
+
+def test_that_float32_takes_the_place_is_said_by_who_has_it(
+    model: Model, built: Path, unchecked: Path, counts: Counts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plan is looked for first, and built by another call: one of them says so."""
+    mistrust(unchecked, "fp16")
+    with on_jetson():
+        assert is_there(model)
+        assert len(warnings_of(caplog)) == 1
+        for path in unchecked.glob("*-fp32-*"):
+            path.unlink()
+        caplog.clear()
+        assert not is_there(model)
+        assert warnings_of(caplog) == []
+        close(open_here(model))
+        assert len(warnings_of(caplog)) == 1
+
+
+def test_a_plan_knows_the_weights_that_use_it(model: Model, plans: Path) -> None:
+    with on_jetson():
+        close(open_here(model))
+    (sidecar,) = sidecars(plans)
+    assert (sidecar["weights"], sidecar["use"]) == (str(model.path.resolve()), 1)
 
 
 def test_progress_is_logged_from_time_to_time(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,8 @@ import logging
 import mmap
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 import edge_mnv2.self_test
+import edge_mnv2.stress
 from edge_mnv2.backends import PlanOptions, open_tensorrt
-from edge_mnv2.self_test import Build, Check, SelfTest, report, run_self_test
+from edge_mnv2.self_test import Build, SelfTest, report, run_self_test
+from edge_mnv2.stress import Check, check_growth, check_reopening, check_threads, check_two
 from edge_mnv2.zoo.catalogue import find_card
 from edge_mnv2.zoo.model import Variant, load_model
-from engines import BuildCancelledError, FakeEngine, TensorSpec
+from engines import BuildCancelledError, EngineError, FakeEngine, TensorSpec
 from engines.errors import BuildError
 from engines.tensorrt.probe import Probe, ProbeStep, probe
 from tests.jetson import on_jetson
@@ -57,7 +60,8 @@ def small(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(edge_mnv2.self_test, "CATALOGUE", [find_card(NAME)])
     monkeypatch.setattr(edge_mnv2.self_test, "load_model", lambda name: load_model(name, SMALL))
     monkeypatch.setattr(edge_mnv2.self_test, "_TIMED", 10)
-    monkeypatch.setattr(edge_mnv2.self_test, "_LEAK_RUNS", 20)
+    monkeypatch.setattr(edge_mnv2.stress, "_RUNS", 20)
+    monkeypatch.setattr(edge_mnv2.stress, "_OPENINGS", 2)
     cache = tmp_path / "cache" / "edge-mnv2"
     cache.mkdir(parents=True)
     (own_cache / "graphs").mkdir(parents=True, exist_ok=True)
@@ -84,14 +88,16 @@ BACKENDS = ("onnxruntime fp32", "onnxruntime int8", "tensorrt fp32", "tensorrt f
 def names_of(backend: str) -> list[str]:
     on = f"{NAME} on {backend}"
     agrees = [] if backend == BACKENDS[0] else [f"{on} agrees with float32"]
-    return [*agrees, f"{on} from 4 threads", f"{on}, two engines at once", f"{on}, memory"]
+    stressed = ("from 4 threads", "memory", "two engines at once", "opened again and again")
+    return [*agrees, *(f"{on} {what}" if what[0] == "f" else f"{on}, {what}" for what in stressed)]
 
 
 def test_each_build_of_a_good_device_is_compared_timed_and_stressed() -> None:
     with on_jetson() as cuda:
         result = run_self_test(probe(), threading.Event())
-        # Of each precision the engine that made the plan, the one that is tried, and the one beside it.
-        assert cuda.calls["deserialize_cuda_engine"] == 9
+        # Of each precision the engine that made the plan, the one that is tried, the one beside it, and those
+        # of the openings.
+        assert cuda.calls["deserialize_cuda_engine"] == 15
     assert result.passed
     assert [check.name for check in result.checks] == [name for on in BACKENDS for name in names_of(on)]
     assert [build.title for build in result.builds] == [*BACKENDS]
@@ -103,9 +109,12 @@ def test_each_build_of_a_good_device_is_compared_timed_and_stressed() -> None:
         assert (build.parity is None) == (build.title == BACKENDS[0])
     details = {check.name: check.detail for check in result.checks}
     assert details[f"{NAME} on tensorrt fp16 agrees with float32"] == "logits 0.00%"
-    assert details[f"{NAME} on tensorrt fp16 from 4 threads"] == "40 of 40 answers are the same"
+    assert details[f"{NAME} on tensorrt fp16 from 4 threads"] == (
+        "after 40 runs at once the answer is the same"
+    )
     assert details[f"{NAME} on tensorrt fp16, two engines at once"] == "20 of 20 answers are the same"
     assert details[f"{NAME} on tensorrt fp16, memory"].endswith(" MiB in 20 runs")
+    assert details[f"{NAME} on tensorrt fp16, opened again and again"].endswith(" in 2 openings")
 
 
 def test_without_tensorrt_onnx_runtime_is_tested_alone() -> None:
@@ -213,6 +222,10 @@ def engine_of(answers: Iterator[float]) -> FakeEngine:
         buffer.fill(next(answers))
         return {"y": buffer}
 
+    return engine_with(compute)
+
+
+def engine_with(compute: Callable[[Any], dict[str, NDArray[np.float32]]]) -> FakeEngine:
     return FakeEngine(
         (TensorSpec("image", (1, 2, 2, 3), np.dtype(np.uint8)),),
         compute=compute,
@@ -221,19 +234,31 @@ def engine_of(answers: Iterator[float]) -> FakeEngine:
 
 
 def test_an_answer_that_changes_is_found() -> None:
-    steady = edge_mnv2.self_test._check_threads("x", engine_of(itertools.repeat(1.0)))
-    assert (steady.passed, steady.detail) == (True, "40 of 40 answers are the same")
-    once = edge_mnv2.self_test._check_threads(
-        "x", engine_of(itertools.chain([1] * 7, [2], itertools.repeat(1)))
-    )
-    assert (once.passed, once.detail) == (False, "39 of 40 answers are the same")
+    steady = check_threads("x", engine_of(itertools.repeat(1.0)))
+    assert (steady.passed, steady.detail) == (True, "after 40 runs at once the answer is the same")
+    changed = check_threads("x", engine_of(itertools.chain([1], itertools.repeat(2))))
+    assert (changed.passed, changed.detail) == (False, "after 40 runs at once the answer is another one")
+
+
+def test_an_engine_that_bears_one_thread_alone_is_found() -> None:
+    """Whoever comes while another one runs breaks it."""
+    busy = threading.Lock()
+
+    def compute(_: object) -> dict[str, NDArray[np.float32]]:
+        if not busy.acquire(blocking=False):
+            raise EngineError("two at once")
+        time.sleep(0.001)  # long enough for the others to come
+        busy.release()
+        return {"y": np.zeros(1, np.float32)}
+
+    with pytest.raises(EngineError, match="two at once"):
+        check_threads("x", engine_with(compute))
 
 
 def test_an_engine_that_disturbs_another_is_found() -> None:
-    check = edge_mnv2.self_test._check_two
-    same = check("x", engine_of(itertools.repeat(1.0)), engine_of(itertools.repeat(1.0)))
+    same = check_two("x", engine_of(itertools.repeat(1.0)), engine_of(itertools.repeat(1.0)))
     assert (same.passed, same.detail) == (True, "20 of 20 answers are the same")
-    other = check(
+    other = check_two(
         "x", engine_of(itertools.repeat(1.0)), engine_of(itertools.chain([1, 1], itertools.repeat(3)))
     )
     assert (other.passed, other.detail) == (False, "12 of 20 answers are the same")
@@ -242,23 +267,41 @@ def test_an_engine_that_disturbs_another_is_found() -> None:
 def test_both_engines_get_the_same_picture() -> None:
     first, second = engine_of(itertools.repeat(1.0)), engine_of(itertools.repeat(1.0))
     first.input_buffers["image"].fill(7)
-    edge_mnv2.self_test._check_two("x", first, second)
+    check_two("x", first, second)
     assert (second.input_buffers["image"] == 7).all()
 
 
 @pytest.mark.parametrize(("growth_mib", "passes"), [(-3.0, True), (7.9, True), (8.1, False), (100.0, False)])
 def test_memory_that_grows_is_found(monkeypatch: pytest.MonkeyPatch, growth_mib: float, passes: bool) -> None:
     readings = iter([200.0, 200.0 + growth_mib])
-    monkeypatch.setattr(edge_mnv2.self_test, "resident_mib", lambda: next(readings))
-    check = edge_mnv2.self_test._check_growth("x", engine_of(itertools.repeat(1.0)))
+    monkeypatch.setattr(edge_mnv2.stress, "resident_mib", lambda: next(readings))
+    check = check_growth("x", engine_of(itertools.repeat(1.0)))
     assert (check.passed, check.detail) == (passes, f"{growth_mib:+.1f} MiB in 20 runs")
 
 
+@pytest.mark.parametrize(("loss_mib", "passes"), [(-300.0, True), (127.0, True), (129.0, False)])
+def test_memory_that_closed_engines_keep_is_found(
+    monkeypatch: pytest.MonkeyPatch, loss_mib: float, passes: bool
+) -> None:
+    readings = iter([1000.0, 1000.0 - loss_mib])
+    monkeypatch.setattr(edge_mnv2.stress, "available_mib", lambda: next(readings))
+    opened: list[FakeEngine] = []
+
+    def open_() -> FakeEngine:
+        assert all(engine.closed for engine in opened)
+        opened.append(engine_of(itertools.repeat(1.0)))
+        return opened[-1]
+
+    check = check_reopening("x", open_)
+    assert (check.passed, check.detail) == (passes, f"{loss_mib:+.0f} MiB of the system's in 2 openings")
+    assert [engine.closed for engine in opened] == [True, True]
+
+
 def test_memory_is_that_of_this_process() -> None:
-    before_mib = edge_mnv2.self_test.resident_mib()
+    before_mib = edge_mnv2.stress.resident_mib()
     with mmap.mmap(-1, 32 << 20) as fresh:  # not what was freed before
         fresh.write(bytes(1) * len(fresh))
-        assert 24 < edge_mnv2.self_test.resident_mib() - before_mib < 128
+        assert 24 < edge_mnv2.stress.resident_mib() - before_mib < 128
 
 
 def test_the_report_is_markdown_that_says_what_failed() -> None:

@@ -25,7 +25,7 @@ from edge_mnv2.predictor import Predictor, PredictorOptions, open_predictor
 from edge_mnv2.results import Detections, Result
 from edge_mnv2.sinks.specs import jsonl_spec
 from edge_mnv2.successor import Successor
-from edge_mnv2.zoo.model import load_model
+from edge_mnv2.zoo.model import Variant, load_model
 from engines import BackendUnavailableError, BuildCancelledError, EngineError, FakeEngine, PlanMissingError
 from engines.errors import BuildError
 from engines.tensorrt.probe import probe
@@ -435,6 +435,43 @@ def test_a_plan_that_tensorrt_refuses_is_built_again_while_onnx_runtime_serves(
         predictor.predict(image)
         assert predictor.backend == "onnxruntime"
         predictor.close()
+
+
+def test_what_ends_too_early_names_the_command_for_the_same_plan(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    asked = PredictorOptions(
+        precision="fp16", dla_core=1, serve_while_building=True, variant=Variant((320, 320), None)
+    )
+    with on_jetson(dla_cores=2):
+        for options in (asked, PredictorOptions(serve_while_building=True)):
+            predictor = open_predictor(DETECTOR, options)
+            assert gate.reached.wait(WAIT_S)
+            predictor.close()
+    lines = [line for line in caplog.messages if "before the end" in line]
+    command = f"To build its plan ahead: edge-mnv2 models build {DETECTOR}"
+    assert [line.partition(". ")[2] for line in lines] == [
+        f"{command} --input-size 320x320 --engine tensorrt --precision fp16 --dla 1",
+        f"{command} --engine tensorrt",
+    ]
+    assert warnings_of(caplog) == []
+
+
+def test_a_build_that_failed_is_tried_again_only_where_tensorrt_is_required(
+    image: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    with on_jetson(faults={"build_returns_none"}), closing(open_predictor(DETECTOR)) as waited:
+        assert waited.backend == "onnxruntime"
+    caplog.clear()
+    with on_jetson() as cuda, closing(open_serving("auto", "auto")) as predictor:
+        predictor.predict(image)
+        assert predictor.backend == "onnxruntime"
+        assert cuda.calls["deserialize_cuda_engine"] == 0
+    (warning,) = warnings_of(caplog)
+    assert f"models build {DETECTOR} --engine tensorrt" in warning
+    with on_jetson(), closing(open_predictor(DETECTOR, PredictorOptions(engine="tensorrt"))) as required:
+        assert required.backend == "tensorrt"
 
 
 def test_a_failure_that_nobody_saw_is_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:

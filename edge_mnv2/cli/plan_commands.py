@@ -44,7 +44,7 @@ def compare(
     """
     from camera.pictures import list_pictures, read_picture
     from edge_mnv2.errors import RequestError
-    from edge_mnv2.parity import compare_engines
+    from edge_mnv2.parity import MAX_OUTPUT_ERROR, compare_engines
     from edge_mnv2.zoo.model import load_model
 
     if not images.is_dir():
@@ -68,7 +68,7 @@ def compare(
                     model,
                     opened[0].engine,
                     opened[1].engine,
-                    opened[1].precision,
+                    max((each.precision for each in opened), key=lambda one: MAX_OUTPUT_ERROR[one]),
                     map(read_picture, pictures),
                     lambda done: on_picture(done, len(pictures)),
                 )
@@ -160,7 +160,9 @@ def plans_table() -> Table | None:
     table = Table(*headings, title="TensorRT plans", title_justify="left")
     for plan in plans:
         key = plan.key
-        state = "" if belongs_here(key, found) else " (stale)"
+        # Where TensorRT cannot be asked, nobody knows.
+        is_stale = found.missing is None and not belongs_here(key, found)
+        state = " (stale)" if is_stale else ""
         checked = "not yet" if plan.check is None else "failed" if plan.check.failures else "good"
         table.add_row(
             key.model,
@@ -193,7 +195,8 @@ def _open(
     found = probe()
     require(found)
     # What disagrees is what this command is to show: no plan is refused.
-    wanted = precision or ("fp32" if is_reference else "auto")
+    # A DLA has no float32.
+    wanted = precision or ("fp32" if is_reference and dla is None else "auto")
     with plan_progress() as on_progress:
         return open_tensorrt(
             model, found, PlanOptions(wanted, True, dla, on_progress=on_progress, cancel=cancel)

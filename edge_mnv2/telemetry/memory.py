@@ -1,4 +1,4 @@
-"""Memory of this process."""
+"""Memory of this process and of the system."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ def resident_mib() -> float:
     import psutil
 
     return float(psutil.Process().memory_info().rss) / 2**20
+
+
+def available_mib() -> float:
+    """Return what the system can give without swapping, in MiB (`MemAvailable` in `/proc/meminfo`)."""
+    import psutil
+
+    return float(psutil.virtual_memory().available) / 2**20

@@ -19,6 +19,7 @@ FAULTS = frozenset(
         "build_killed",  # the kernel kills the process while its workspace is large
         "build_killed_always",  # the kernel kills the process
         "build_hangs",  # the build makes no end of steps
+        "deserialise_crashes",  # loading a plan ends the process by a segmentation fault
         "deserialise_none_once",  # the first plan is refused, whatever it is
         "execute_fails",  # execute_async_v3 returns False
         "nan_outputs",  # floating point outputs are NaN

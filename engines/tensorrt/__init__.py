@@ -10,4 +10,6 @@
 | `network_builder` | from ONNX to a plan, in the process that asks |
 | `build_child`, `build_process` | the same in a child process, with progress and cancel |
 | `plan_key`, `plan_cache` | which plan is valid here, where it lies, and why another is built |
+| `failed_build`, `first_load` | what is not tried at every start: a build that failed, a plan that crashes |
+| `plans` | a plan for a request, opened |
 """

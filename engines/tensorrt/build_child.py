@@ -1,4 +1,4 @@
-"""The child process that builds a plan: `python -m engines.tensorrt.build_child`.
+"""The child process that builds a plan; `build_process` starts it.
 
 Standard input: one line of JSON, the job; then it stays open for as long as the plan is wanted. Standard
 output: one line of JSON per message, see `build_process`. Exit code 0: the last message says how it went.
@@ -79,10 +79,12 @@ def _build(job: dict[str, Any]) -> dict[str, Any]:
                 ),
                 _Reporter().step,
             )
+        # Before anything else can fail: it took minutes.
+        Path(job["plan"]).write_bytes(built.plan)
+        _keep(timing_cache, built.timing_cache)
     finally:
-        context.close()
-    Path(job["plan"]).write_bytes(built.plan)
-    _keep(timing_cache, built.timing_cache)
+        with suppress(EngineError):  # the driver takes the context back when this process ends
+            context.close()
     return {
         "done": True,
         "seconds": round(time.monotonic() - start_s, 1),

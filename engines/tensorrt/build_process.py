@@ -35,6 +35,24 @@ _POLL_S = 0.2
 _END_S = 10.0
 _STDERR_LINES = 3
 
+# The child imports this very package, wherever it lies, and everything else as this process does. Neither the
+# user's folder, with a json.py perhaps, nor what lies beside the package, all of site-packages where it is
+# installed, must come before the standard library.
+_START = """
+import sys
+if sys.path[0] == "":
+    del sys.path[0]
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+found = PathFinder.find_spec("engines", sys.argv[1:])
+sys.modules["engines"] = module_from_spec(found)
+found.loader.exec_module(sys.modules["engines"])
+from engines.tensorrt.build_child import main
+sys.exit(main())
+"""
+# How others end a process; systemd does it to all of a service at once.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 # What the child calls its failures.
 _KINDS = {
     "unavailable": BackendUnavailableError,
@@ -87,7 +105,7 @@ def run_build(
         How it was built, for the sidecar: `seconds`, `workspace_mib`, `built_at`, `attempts`.
 
     Raises:
-        BuildCancelledError: `cancel` was set.
+        BuildCancelledError: `cancel` was set, or somebody ended the child.
         BackendUnavailableError: TensorRT cannot run, or has no such DLA core.
         ModelFileError: TensorRT cannot read the graph.
         BuildError: TensorRT failed; `BuildMemoryError` where memory ran out twice.
@@ -119,8 +137,7 @@ def run_build(
 def _run_child(job: dict[str, Any], on_progress: OnProgress, cancel: threading.Event) -> dict[str, Any]:
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", "engines.tensorrt.build_child"],
-            cwd=Path(__file__).parents[2],  # where this very package lies, whatever the user's folder holds
+            [sys.executable, "-c", _START, str(Path(__file__).parents[2])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -220,6 +237,8 @@ def _death(code: int, stderr: list[str]) -> BuildError:
     words = " / ".join(line for line in stderr if line) or "it said nothing"
     if code == -signal.SIGKILL:
         return BuildMemoryError("The TensorRT builder was killed, most likely because memory ran out.")
+    if -code in _ENDING:
+        return BuildCancelledError(f"The TensorRT builder was ended ({signal.strsignal(-code)}).")
     if code < 0:
         return BuildError(f"The TensorRT builder crashed ({signal.strsignal(-code) or -code}): {words}.")
     return BuildError(f"The TensorRT builder ended with exit code {code}: {words}.")

@@ -7,6 +7,7 @@ context is retained, made current around every use, in whichever thread, and nev
 from __future__ import annotations
 
 import ctypes
+import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,15 @@ from numpy.typing import NDArray
 from engines.base import TensorSpec
 from engines.errors import BackendUnavailableError, DeviceMemoryError, EngineError
 from engines.tensorrt import driver
+from engines.tensorrt.driver import DriverError
 
 # From here on an integrated GPU keeps its caches coherent with the CPU's: mapped memory costs nothing
 # (CUDA for Tegra application note, section "I/O Coherency").
 _COHERENT = (7, 2)
 # CU_STREAM_NON_BLOCKING of cuda.h; pycuda has no name for it.
 _NON_BLOCKING = 1
+
+_log = logging.getLogger(__name__)
 
 
 def import_pycuda() -> Any:  # noqa: ANN401 - the vendor module has no types
@@ -158,7 +162,10 @@ class PrimaryContext:
             # stack then: it is taken off by hand.
             context.push()
             context.detach()
-        driver.call(driver.open_driver(), "cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+        try:
+            driver.call(driver.open_driver(), "cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+        except DriverError as error:  # the reference is given back: nobody misses anything
+            _log.debug("the context that was given back stays on CUDA's stack: %s", error)
 
 
 def too_little_memory(reason: str) -> DeviceMemoryError:

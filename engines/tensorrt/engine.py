@@ -114,11 +114,7 @@ class TensorrtEngine:
 
     def _load(self, trt: Any, plan: bytes, dla_core: int | None) -> None:  # noqa: ANN401 - no types
         self._logger = logger_of(trt)
-        self._logger.take_reason()  # of a failure before
-        try:
-            self._runtime = trt.Runtime(self._logger)
-        except TypeError as error:  # what its bindings make of a null pointer
-            raise self._refusal(EngineError, "TensorRT cannot start") from error
+        self._runtime = make_runtime(trt)
         if dla_core is not None:
             self._runtime.DLA_core = dla_core
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -129,10 +125,7 @@ class TensorrtEngine:
             raise self._refusal(EngineError, "TensorRT cannot prepare the plan to run")
 
     def _refusal(self, kind: type[EngineError], what: str) -> EngineError:
-        reason = self._logger.take_reason()
-        if "outofmemory" in reason.replace(" ", "").lower():  # nothing is wrong with the plan then
-            return too_little_memory(reason)
-        return kind(f"{what}: {reason}")
+        return _refusal(self._logger, kind, what)
 
     def _allocate(self, trt: Any) -> None:  # noqa: ANN401 - tensorrt has no types
         engine = self._engine
@@ -217,6 +210,28 @@ class TensorrtEngine:
         self._in.clear()
         self._out.clear()
         self._stream = None
+
+
+def make_runtime(trt: Any) -> Any:  # noqa: ANN401 - tensorrt has no types
+    """Return TensorRT's runtime; the context must be current, and stay as long as it lives.
+
+    Raises:
+        DeviceMemoryError: The GPU has too little free memory.
+        EngineError: TensorRT cannot start.
+    """
+    logger = logger_of(trt)
+    logger.take_reason()  # of a failure before
+    try:
+        return trt.Runtime(logger)
+    except TypeError as error:  # what its bindings make of a null pointer
+        raise _refusal(logger, EngineError, "TensorRT cannot start") from error
+
+
+def _refusal(logger: Any, kind: type[EngineError], what: str) -> EngineError:  # noqa: ANN401 - no types
+    reason = logger.take_reason()
+    if "outofmemory" in reason.replace(" ", "").lower():  # nothing is wrong with the plan then
+        return too_little_memory(reason)
+    return kind(f"{what}: {reason}")
 
 
 def _dtype(tensorrt_name: str, tensor: str) -> np.dtype[Any]:

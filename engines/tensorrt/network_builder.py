@@ -128,12 +128,15 @@ def _set_precision(trt: Any, config: Any, precision: PlanPrecision) -> None:  # 
 
 def _set_dla(trt: Any, builder: Any, config: Any, core: int) -> None:  # noqa: ANN401 - no types
     if core >= builder.num_DLA_cores:
-        raise BackendUnavailableError(
-            f"There is no DLA core {core}: this device has {builder.num_DLA_cores}. Leave --dla out."
-        )
+        raise no_dla_core(core, builder.num_DLA_cores)
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+
+
+def no_dla_core(core: int, cores: int) -> BackendUnavailableError:
+    """Return the error for a DLA core that a device with so many does not have."""
+    return BackendUnavailableError(f"There is no DLA core {core}: this device has {cores}. Leave --dla out.")
 
 
 def _make_monitor(trt: Any, on_step: OnStep) -> Any:  # noqa: ANN401 - tensorrt has no types

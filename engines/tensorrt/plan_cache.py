@@ -6,20 +6,29 @@ before. Two processes that want the same plan build it once.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 import os
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engines.errors import BuildError
-from engines.tensorrt.build_lock import hold_lock
+from engines.errors import BuildCancelledError, BuildError, ModelFileError
+from engines.tensorrt import first_load
+from engines.tensorrt.build_lock import edit_lock, hold_lock
+from engines.tensorrt.failed_build import forget_failure, keep_failure
 from engines.tensorrt.plan_key import PlanKey, differences
-from engines.tensorrt.plan_sidecar import PARTIAL, PlanCheck, PlanFile, read_sidecar, write_sidecar
+from engines.tensorrt.plan_sidecar import (
+    PARTIAL,
+    PlanCheck,
+    PlanFile,
+    read_sidecar,
+    remove,
+    write_sidecar,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +49,7 @@ def ensure_plan(
     cancel: threading.Event,
     *,
     rebuild: bool = False,
+    before_build: Callable[[], None] = lambda: None,
 ) -> PlanFile:
     """Return the plan for a key, built where there is none; a damaged one is deleted, and said so.
 
@@ -49,10 +59,12 @@ def ensure_plan(
         build: Writes the plan to the path it is given; returns how it was built.
         cancel: Set by whoever no longer wants it; `build` watches it, too.
         rebuild: Build it even if it is there; it stays until the new one takes its place.
+        before_build: Called before what is missing is built; it may refuse by an error.
 
     Raises:
         BuildCancelledError: `cancel` was set while another process was building.
-        BuildError: The cache cannot be written. What `build` raises passes.
+        BuildError: The cache cannot be written. What `build` and `before_build` raise passes; of `build`, it
+            is kept for `before_build`.
     """
     found = None if rebuild else find_plan(folder, key)
     if found is not None:
@@ -60,14 +72,13 @@ def ensure_plan(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with hold_lock(folder, cancel):
-            if rebuild:
-                _log.info("building the TensorRT plan for %s in %s again", key.model, key.precision)
-                return _build(folder, key, build)
-            found = find_plan(folder, key)  # by whoever held the lock
-            if found is not None:
-                return found
+            if not rebuild:
+                found = find_plan(folder, key)  # by whoever held the lock
+                if found is not None:
+                    return found
+                before_build()
             why = why_build(folder, key)
-            if _discard_damaged(folder, key):
+            if _is_there(folder, key) if rebuild else _discard_damaged(folder, key):
                 why = f"building the TensorRT plan for {key.model} in {key.precision} again"
             _log.info("%s", why)
             return _build(folder, key, build)
@@ -95,28 +106,68 @@ def _is_same_choice(other: PlanKey, key: PlanKey) -> bool:
     )
 
 
-def discard(path: Path, why: str) -> None:
-    """Delete a plan and what belongs to it, and say why.
+def discard(plan: PlanFile, why: str) -> None:
+    """Delete a plan and what belongs to it, and say why; not one that has taken its place meanwhile.
 
     Raises:
         BuildError: It cannot be deleted.
     """
-    _log.warning("the TensorRT plan %s is deleted: %s", path.name, why)
-    try:
-        for file in (path, path.with_suffix(".json")):
-            file.unlink(missing_ok=True)
-    except OSError as error:
-        raise BuildError(f"The TensorRT plan {path} cannot be deleted: {error}.") from error
+    with edit_lock(plan.path.parent):
+        if _current(plan) is not None:
+            _delete(plan.path, why)
 
 
 def record_check(plan: PlanFile, check: PlanCheck) -> PlanFile:
     """Keep what comparing a plan said; where the cache cannot be written it is compared again next time."""
-    checked = dataclasses.replace(plan, check=check)
-    try:
-        write_sidecar(checked)
-    except OSError as error:
-        _log.warning("the check of %s cannot be kept: %s", plan.path.name, error)
-    return checked
+    _edit(plan, lambda _: {"check": check}, logging.WARNING)
+    return replace(plan, check=check)
+
+
+def record_use(plan: PlanFile, weights: str) -> PlanFile:
+    """Keep which weights file uses a plan, and that no other plan for it was used later.
+
+    Returns:
+        What is known of the plan by now.
+    """
+
+    def changes(current: PlanFile) -> dict[str, Any]:
+        others = [
+            other.use
+            for other in list_plans(plan.path.parent)
+            if other.key != plan.key and is_same_but_for_graph(other, replace(current, weights=weights))
+        ]
+        if current.weights == weights and current.use > max(others, default=-1):
+            return {}  # as nearly always: nothing is written
+        return {"weights": weights, "use": max([current.use, *others]) + 1}
+
+    return _edit(plan, changes, logging.DEBUG) if weights else plan
+
+
+def is_same_but_for_graph(one: PlanFile, other: PlanFile) -> bool:
+    """Return whether both are of one weights file and one choice: the weights or our code have changed."""
+    return (one.weights, one.key.but_for_graph) == (other.weights, other.key.but_for_graph)
+
+
+def _edit(plan: PlanFile, changes: Callable[[PlanFile], dict[str, Any]], level: int) -> PlanFile:
+    """Change what is said of a plan, if it is still the one that lies there; a failure is logged."""
+    with edit_lock(plan.path.parent):
+        current = _current(plan)
+        if current is None:
+            return plan
+        changed = replace(current, **changes(current))
+        if changed != current:
+            try:
+                write_sidecar(changed)
+            except OSError as error:
+                what = "check" if changed.check != current.check else "use"
+                _log.log(level, "the %s of %s cannot be kept: %s", what, plan.path.name, error)
+        return changed
+
+
+def _current(plan: PlanFile) -> PlanFile | None:
+    """Return what is said of a plan by now, None where another lies in its place."""
+    found = read_sidecar(plan.sidecar)
+    return found if found is not None and found.sha256 == plan.sha256 else None
 
 
 def list_plans(folder: Path) -> list[PlanFile]:
@@ -125,15 +176,32 @@ def list_plans(folder: Path) -> list[PlanFile]:
     return [plan for plan in found if plan is not None and plan.path.is_file()]
 
 
+def _is_there(folder: Path, key: PlanKey) -> bool:
+    return (folder / f"{key.stem}.plan").exists()
+
+
 def _discard_damaged(folder: Path, key: PlanKey) -> bool:
     """Delete what lies in the place of a plan, and return whether there was anything; the lock is held."""
     path = folder / f"{key.stem}.plan"
-    if not path.exists():
+    if not _is_there(folder, key) and not path.with_suffix(".json").is_dir():
         return False
     found = read_sidecar(path.with_suffix(".json"))
-    unknown = "nothing readable tells what it was built for"
-    discard(path, unknown if found is None else _problem(found, key))
+    _delete(path, "nothing readable tells what it was built for" if found is None else _problem(found, key))
     return True
+
+
+def _delete(path: Path, why: str) -> None:
+    _log.warning("the TensorRT plan %s is deleted: %s", path.name, why)
+    try:
+        for file in belongings(path):
+            remove(file)
+    except OSError as error:
+        raise BuildError(f"The TensorRT plan {path} cannot be deleted: {error}.") from error
+
+
+def belongings(path: Path) -> tuple[Path, ...]:
+    """Return a plan's files: itself, what is said of it, and the mark of a first load."""
+    return path, path.with_suffix(".json"), path.with_suffix(first_load.SUFFIX)
 
 
 def _problem(plan: PlanFile, key: PlanKey) -> str:
@@ -155,17 +223,31 @@ def _build(folder: Path, key: PlanKey, build: Callable[[Path], dict[str, Any]]) 
     path = folder / f"{key.stem}.plan"
     partial = folder / f".{uuid.uuid4().hex}{PARTIAL}"
     try:
-        facts = build(partial)
+        try:
+            facts = build(partial)
+        except (BuildError, ModelFileError) as error:
+            if not isinstance(error, BuildCancelledError):
+                keep_failure(folder, key, error)
+            raise
         content = partial.read_bytes()
         plan = PlanFile(path, key, hashlib.sha256(content).hexdigest(), len(content), facts)
-        # The sidecar first: a plan in its place is complete.
-        write_sidecar(plan)
-        try:
-            os.replace(partial, path)  # noqa: PTH105 - the atomic call, by its own name
-        except OSError:
-            plan.sidecar.unlink(missing_ok=True)
-            raise
+        with edit_lock(folder):
+            _place(partial, plan)
     finally:
         partial.unlink(missing_ok=True)
+    forget_failure(folder, key)
     _log.info("the TensorRT plan is built: %s s, %.1f MB", facts.get("seconds", "-"), len(content) / 1e6)
     return plan
+
+
+def _place(partial: Path, plan: PlanFile) -> None:
+    """Put a plan in its place; the sidecar first: a plan in its place is complete."""
+    for file in belongings(plan.path):
+        if file.is_dir() or file.suffix == first_load.SUFFIX:
+            remove(file)
+    write_sidecar(plan)
+    try:
+        os.replace(partial, plan.path)  # noqa: PTH105 - the atomic call, by its own name
+    except OSError:
+        plan.sidecar.unlink(missing_ok=True)
+        raise

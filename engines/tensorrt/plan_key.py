@@ -34,6 +34,8 @@ class PlanRequest:
         shapes: Of the inputs, in words.
         workspace_mib: Most memory that a layer may use while it runs; less is taken where less is free.
         dla_core: DLA core that takes the layers it can; None for the GPU alone.
+        weights: The file that the model comes from: a plan of the same file replaces this one.
+        command: What a person types to have the plan built anew, for messages.
     """
 
     model: str
@@ -42,6 +44,8 @@ class PlanRequest:
     shapes: str
     workspace_mib: int = WORKSPACE_MIB
     dla_core: int | None = None
+    weights: str = ""
+    command: str = "edge-mnv2 models build --engine tensorrt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.tensorrt.build_lock import try_lock
-from engines.tensorrt.plan_cache import list_plans
+from engines.tensorrt import failed_build, first_load
+from engines.tensorrt.build_lock import edit_lock, try_lock
+from engines.tensorrt.failed_build import read_failure
+from engines.tensorrt.plan_cache import belongings, is_same_but_for_graph, list_plans
 from engines.tensorrt.plan_key import belongs_here, timing_cache_name
-from engines.tensorrt.plan_sidecar import PARTIAL, PlanFile
+from engines.tensorrt.plan_sidecar import PARTIAL, PlanFile, remove
 from engines.tensorrt.probe import Probe
 
 
@@ -36,7 +38,7 @@ def prune_plans(folder: Path, found: Probe, *, dry_run: bool) -> list[StaleFile]
     Args:
         folder: The cache of plans.
         found: What the probe of TensorRT found.
-        dry_run: Delete nothing.
+        dry_run: Delete nothing, and write nothing.
 
     Returns:
         What is stale.
@@ -46,35 +48,50 @@ def prune_plans(folder: Path, found: Probe, *, dry_run: bool) -> list[StaleFile]
     """
     if not folder.is_dir():
         return []
-    with try_lock(folder) as is_ours:
+    with try_lock(folder, create=not dry_run) as is_ours, edit_lock(folder):
         plans = list_plans(folder)
         stale = _leftovers(folder, plans) if is_ours else []
         if found.missing is None:
-            stale += [
-                file
-                for plan in plans
-                if not belongs_here(plan.key, found) or _is_superseded(plan, plans)
-                for file in (plan.path, plan.sidecar)
+            replaced = [
+                plan for plan in plans if not belongs_here(plan.key, found) or _is_superseded(plan, plans)
             ]
+            stale += [file for plan in replaced for file in belongings(plan.path) if file.exists()]
+            stale += _failures_elsewhere(folder, found)
             stale += _foreign_timing_caches(folder, found)
         return [_delete(path, dry_run=dry_run) for path in stale]
 
 
 def _leftovers(folder: Path, plans: Iterable[PlanFile]) -> list[Path]:
-    """Return half-written files, and plans and sidecars without each other."""
-    known = {file for plan in plans for file in (plan.path, plan.sidecar)}
-    files = [path for suffix in ("plan", "json") for path in folder.glob(f"*.{suffix}") if path not in known]
+    """Return half-written files, plans without what belongs to them and the other way round, and damage."""
+    known = {file for plan in plans for file in belongings(plan.path)}
+    files = [
+        path
+        for suffix in (".plan", ".json", first_load.SUFFIX)
+        for path in folder.glob(f"*{suffix}")
+        if path not in known and read_failure(path) is None
+    ]
     return sorted([*files, *folder.glob(f".*{PARTIAL}")])
 
 
 def _is_superseded(plan: PlanFile, plans: Iterable[PlanFile]) -> bool:
-    """Return whether a later plan is for the same, but for its graph: the model or our code has changed."""
-    return any(
-        other.key != plan.key
-        and other.key.but_for_graph == plan.key.but_for_graph
-        and str(other.build.get("built_at")) > str(plan.build.get("built_at"))
+    """Return whether the same weights file uses another plan for the same by now.
+
+    Files of one name in two folders do not replace each other's plans, and no clock is asked.
+    """
+    return bool(plan.weights) and any(
+        other.key != plan.key and is_same_but_for_graph(plan, other) and other.use > plan.use
         for other in plans
     )
+
+
+def _failures_elsewhere(folder: Path, found: Probe) -> list[Path]:
+    """Return failures of builds that are not those of this device, system and TensorRT, or old."""
+    kept = {path: read_failure(path) for path in sorted(folder.glob(f"*{failed_build.SUFFIX}"))}
+    return [
+        path
+        for path, failed in kept.items()
+        if failed is not None and (failed.is_old or not belongs_here(failed.key, found))
+    ]
 
 
 def _foreign_timing_caches(folder: Path, found: Probe) -> list[Path]:
@@ -87,9 +104,9 @@ def _foreign_timing_caches(folder: Path, found: Probe) -> list[Path]:
 
 def _delete(path: Path, *, dry_run: bool) -> StaleFile:
     try:
-        stale = StaleFile(path, path.stat().st_size)
-        if not dry_run:
-            path.unlink()
+        stale = StaleFile(path, path.lstat().st_size)
     except FileNotFoundError:  # somebody else was faster
         return StaleFile(path, 0)
+    if not dry_run:
+        remove(path)
     return stale

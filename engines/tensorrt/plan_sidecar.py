@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,9 @@ class PlanFile:
         size_bytes: Of the plan.
         build: How it was built: seconds, workspace, when.
         check: How far it is from ONNX Runtime; None before its first load.
+        weights: The weights file of its last use; empty where nobody said so.
+        use: Number of that use: the plan of these weights with the highest is the current one. No time of
+            day, which a Jetson without a battery does not know.
     """
 
     path: Path
@@ -49,6 +53,8 @@ class PlanFile:
     size_bytes: int
     build: dict[str, Any]
     check: PlanCheck | None = None
+    weights: str = ""
+    use: int = 0
 
     @property
     def sidecar(self) -> Path:
@@ -67,6 +73,8 @@ def read_sidecar(path: Path) -> PlanFile | None:
             int(content["size_bytes"]),
             dict(content["build"]),
             _read_check(content["check"]),
+            str(content.get("weights", "")),
+            int(content.get("use", 0)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
@@ -92,10 +100,33 @@ def write_sidecar(plan: PlanFile) -> None:
         "size_bytes": plan.size_bytes,
         "build": plan.build,
         "check": None if plan.check is None else dataclasses.asdict(plan.check),
+        "weights": plan.weights,
+        "use": plan.use,
     }
-    partial = plan.path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
+    write_whole(plan.sidecar, json.dumps(content, indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of the cache, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; nothing is left behind.
+    """
+    partial = path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
     try:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, plan.sidecar)  # noqa: PTH105 - the atomic call, by its own name
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)  # noqa: PTH105 - the atomic call, by its own name
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a file of the cache, or the folder that somebody put in its place; nothing where it is gone.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

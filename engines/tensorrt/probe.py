@@ -6,6 +6,7 @@ whether this virtual environment sees it), device, version. No context is made, 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from engines.tensorrt.driver import CudaDevice, DriverError, first_device
 OLDEST_VERSION = (8, 6)
 
 _APT_TENSORRT = "sudo apt install python3-libnvinfer"
+# What the driver opens first on a Jetson; there, groups decide who may.
+_JETSON_NODES = ("nvmap", "nvhost-ctrl", "nvhost-ctrl-gpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,12 @@ class Probe:
         return next((step for step in self.steps if step.found is None), None)
 
 
-def probe(system_root: Path = Path("/usr")) -> Probe:
+def probe(system_root: Path = Path("/usr"), device_root: Path = Path("/dev")) -> Probe:
     """Look for all that TensorRT needs.
 
     Args:
         system_root: Where the system's own Python packages are looked for.
+        device_root: Where device nodes are looked for.
     """
     steps: list[ProbeStep] = []
     device: CudaDevice | None = None
@@ -79,7 +83,7 @@ def probe(system_root: Path = Path("/usr")) -> Probe:
     try:
         device = first_device(library)
     except DriverError as error:
-        steps.append(_no_device(error))
+        steps.append(_no_device(error, device_root))
         return Probe(tuple(steps))
     major, minor = device.compute_capability
     found = f"{device.name}, compute capability {major}.{minor}, CUDA {device.driver_version}"
@@ -119,7 +123,17 @@ def _no_driver(error: DriverError) -> ProbeStep:
     )
 
 
-def _no_device(error: DriverError) -> ProbeStep:
+def _no_device(error: DriverError, device_root: Path) -> ProbeStep:
+    nodes = [device_root / name for name in _JETSON_NODES]
+    closed = [node for node in nodes if node.exists() and not os.access(node, os.R_OK | os.W_OK)]
+    if closed:
+        return ProbeStep(
+            "device",
+            None,
+            f"this user may not open {closed[0]} ({error})",
+            "sudo usermod -aG video,render $USER, then log in again; "
+            "for a service: SupplementaryGroups=video render in its unit",
+        )
     return ProbeStep(
         "device",
         None,
@@ -131,8 +145,12 @@ def _no_device(error: DriverError) -> ProbeStep:
 def _pycuda(module: str, system_root: Path) -> ProbeStep:
     if _is_installed(module):
         return ProbeStep("pycuda", _distribution_version("pycuda"))
-    install = f"PATH=$PATH:/usr/local/cuda/bin {sys.executable} -m pip install pycuda"
-    return ProbeStep("pycuda", None, _absent(module, system_root), install)
+    return ProbeStep("pycuda", None, _absent(module, system_root), _pip_install("pycuda"))
+
+
+def _pip_install(what: str) -> str:
+    """Return the command; pycuda is compiled with the CUDA toolkit, which JetPack leaves out of PATH."""
+    return f"PATH=$PATH:/usr/local/cuda/bin {sys.executable} -m pip install {what}"
 
 
 def _tensorrt(module: str, system_root: Path) -> ProbeStep:
@@ -183,9 +201,7 @@ def _import_problem(module: str) -> ProbeStep | None:
     except (ImportError, OSError) as error:
         package, reason = module.partition(".")[0], " ".join(str(error).split())
         remedy = (
-            f"{sys.executable} -m pip install --force-reinstall --no-cache-dir pycuda"
-            if package == "pycuda"
-            else _APT_TENSORRT
+            _pip_install("--force-reinstall --no-cache-dir pycuda") if package == "pycuda" else _APT_TENSORRT
         )
         return ProbeStep(package, None, f"{package} is there, but does not load: {reason}", remedy)
     return None

@@ -594,6 +594,15 @@ def test_doctor_names_the_remedy_for_what_is_missing(
     assert "missing: opencv-python, inference" in printed.err
 
 
+def test_doctor_sees_what_stands_in_the_way_of_the_cache(
+    empty_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty_cache.mkdir(parents=True)
+    (empty_cache / "plans").write_text("no folder")
+    assert run_app(["doctor"], StopRequest()) == 0
+    assert f"cache: rm {empty_cache / 'plans'}" in capsys.readouterr().out
+
+
 def test_help_and_version(command: Command) -> None:
     assert command("--version").stdout.startswith("edge-mnv2 0.")
     bare = command()

@@ -23,6 +23,7 @@ import cv2
 import pytest
 
 import edge_mnv2.self_test
+import edge_mnv2.stress
 from edge_mnv2.backends import synthetic_frames
 from edge_mnv2.cli.app import run_app
 from edge_mnv2.cli.console import ConsoleHandler
@@ -184,7 +185,8 @@ def test_a_run_begins_on_onnx_runtime_and_ends_on_tensorrt(cache: Path, tmp_path
     assert process.returncode == 0
     written: list[Any] = records(tmp_path / "r.jsonl")
     assert [record["seq"] for record in written] == list(range(len(written)))
-    assert all(labels(record) == ["clock", "stop sign"] for record in written)
+    # Hundreds of frames on, int8 sees a third thing in some.
+    assert all({"clock", "stop sign"} <= {*labels(record)} for record in written)
     engines = log_lines(said + errors, "engine:")
     assert len(engines) == 2
     assert re.search(r"onnxruntime, int8, .*until TensorRT's plan is built", engines[0])
@@ -377,6 +379,7 @@ def plan_row(call: Play, **fields: object) -> list[str]:
 def test_the_list_says_of_a_plan_whom_it_is_for_and_what_its_check_said(call: Play, planned: Path) -> None:
     assert plan_row(call)[3:] == ["TensorRT 10.3.0, Orin (fake)", *plan_row(call)[4:6], "good"]
     assert plan_row(call, tensorrt_version="10.7.0")[3] == "TensorRT 10.3.0, Orin (fake) (stale)"
+    assert plan_row(call, **NO_GPU)[3] == "TensorRT 10.3.0, Orin (fake)", "nobody can tell"
     (path,) = (planned / "plans").glob("*.json")
     for kept, word in ((None, "not yet"), ({"figures": {}, "failures": ["It is bad."]}, "failed")):
         sidecar = json.loads(path.read_text())
@@ -511,6 +514,21 @@ def test_two_builds_of_one_backend_are_compared(call: Play, photos: Path) -> Non
         assert 0 < p50_ms <= p95_ms
 
 
+def test_the_coarser_of_two_decides_what_is_allowed(call: Play, photos: Path) -> None:
+    words = ("--backends", "onnxruntime:int8,onnxruntime:fp32", "--images", photos)
+    done = call("models", "compare", CLASSIFIER, *words)
+    assert not [line for line in log_lines(done.stderr, "error:") if " is off by " in line]
+
+
+def test_a_dla_is_tensorrt_s_and_its_precision_too(call: Play, photos: Path) -> None:
+    words = ("--images", photos, "--dla", "0", "--backends")
+    done = call("models", "compare", CLASSIFIER, *words, "onnxruntime,onnxruntime:int8")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--dla is TensorRT's" in done.stderr
+    done = call("models", "compare", CLASSIFIER, *words, "tensorrt,onnxruntime", dla_cores=1)
+    assert "tensorrt fp16" in done.stdout.splitlines()[0]
+
+
 def test_tensorrt_is_compared_with_onnx_runtime(play: Play, planned: Path, photos: Path) -> None:
     done = play("models", "compare", DETECTOR, "--backends", "onnxruntime,tensorrt", "--images", photos)
     assert (done.returncode, done.stderr) == (0, "")
@@ -619,8 +637,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     module = edge_mnv2.self_test
     monkeypatch.setattr(module, "CATALOGUE", [find_card(CLASSIFIER)])
     monkeypatch.setattr(module, "load_model", lambda name: load_model(name, Variant(size=(96, 96))))
-    for count in ("_WARM_UP", "_TIMED", "_LEAK_RUNS", "_RUNS_PER_THREAD"):
+    for count in ("_WARM_UP", "_TIMED"):
         monkeypatch.setattr(module, count, 2)
+    for count in ("_RUNS", "_OPENINGS", "_RUNS_PER_THREAD"):
+        monkeypatch.setattr(edge_mnv2.stress, count, 2)
 
 
 @pytest.mark.usefixtures("quick")
@@ -635,7 +655,7 @@ def test_the_self_test_prints_a_report_to_paste(call: Play) -> None:
     backends = ("onnxruntime fp32", "onnxruntime int8", *(f"tensorrt {each}" for each in PRECISIONS))
     assert [row[:2] for row in cells[2:7]] == [[CLASSIFIER, backend] for backend in backends]
     assert {row[1] for row in cells[9:]} == {"ok"}
-    assert done.stdout.endswith("\n19 of 19 checks passed.\n")
+    assert done.stdout.endswith("\n24 of 24 checks passed.\n")
     assert log_lines(done.stderr, "error:") == []
 
 
@@ -645,7 +665,7 @@ def test_the_self_test_of_a_device_that_errs_fails(call: Play) -> None:
     for _ in range(2):
         done = call("doctor", "--self-test", faults={"wrong_outputs"})
         assert done.returncode == 1
-        assert done.stdout.endswith("\n16 of 19 checks passed.\n")
+        assert done.stdout.endswith("\n21 of 24 checks passed.\n")
         for precision, line in zip(PRECISIONS, log_lines(done.stderr, "error:"), strict=True):
             name = f"{CLASSIFIER} on tensorrt {precision} agrees with float32"
             assert f"| {name} | FAILED | logits is off by" in done.stdout

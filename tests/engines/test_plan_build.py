@@ -7,6 +7,7 @@ import logging
 import os
 import runpy
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ from tests.engines.plan_samples import (
     KEY,
     LAYERS,
     ROOT,
+    SITE,
     leftovers,
     play_in_children,
     request_for,
@@ -728,6 +730,48 @@ def test_a_child_that_dies_is_heard(
     assert warnings() == []
 
 
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_child_that_somebody_ends_has_not_failed(
+    bench: Bench, meddle: Callable[[str], None], end: signal.Signals
+) -> None:
+    """As systemd does where it ends a service; the next start builds."""
+    meddle(
+        "import os, signal\n"
+        "from engines.fake_jetson.tensorrt_build import Builder\n"
+        "def die(*_):\n"
+        f"    signal.signal({int(end)}, signal.SIG_DFL)\n"
+        f"    os.kill(os.getpid(), {int(end)})\n"
+        "Builder.build_serialized_network = die\n"
+    )
+    with pytest.raises(BuildCancelledError, match=rf"builder was ended \({signal.strsignal(end)}\)"):
+        ensure_plan(
+            bench.folder,
+            KEY,
+            lambda path: run_build(bench.request, KEY, path, bench.hear, bench.cancel),
+            bench.cancel,
+        )
+    assert [path.name for path in bench.folder.iterdir()] == ["build.lock"]
+
+
+# The driver fails once the plan is there.
+NO_DETACH = """
+import pycuda.driver
+def fail(context):
+    raise pycuda.driver.LogicError("cuDevicePrimaryCtxRelease failed")
+pycuda.driver.Context.detach = fail
+"""
+
+
+def test_a_plan_is_not_lost_where_the_context_cannot_be_given_back(
+    bench: Bench, meddle: Callable[[str], None], warnings: Callable[[], list[str]]
+) -> None:
+    meddle(NO_DETACH)
+    assert bench.build()["attempts"] == 1
+    assert bench.read(TEN).version == TEN.tensorrt_version
+    assert list(bench.folder.glob("timing-*.cache"))
+    assert warnings() == []
+
+
 def test_a_child_that_dies_before_it_hears_its_job_is_heard(
     bench: Bench, meddle: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -768,6 +812,45 @@ def test_the_user_s_own_modules_are_not_taken_for_ours(
         monkeypatch.delenv(name)
     with suppress(BackendUnavailableError):  # as ours says where there is no TensorRT
         bench.build(onnx=relative)
+
+
+def test_a_path_for_modules_that_is_relative_is_so_in_the_child_too(
+    bench: Bench, play: Callable[[FakeJetson], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(TEN)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PYTHONPATH", os.path.relpath(SITE))
+    assert bench.build()["attempts"] == 1
+
+
+INSTALLED = """
+import dataclasses, json, sys, threading
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])  # by now the standard library is loaded
+from engines.tensorrt.build_process import run_build
+from tests.engines.plan_samples import KEY, request_for
+run_build(request_for(Path(sys.argv[2])), KEY, Path(sys.argv[3]), lambda _: None, threading.Event())
+"""
+
+
+def test_what_lies_beside_an_installed_package_is_not_taken_for_the_standard_library(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In site-packages lie backports of modules that Python has by now, such as dataclasses."""
+    for name in ("PYTHONPATH", "EDGE_MNV2_FAKE_JETSON"):
+        monkeypatch.delenv(name, raising=False)
+    site = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "engines", site / "engines")
+    (site / "dataclasses.py").write_text("raise SystemExit('the wrong one')\n", encoding="utf-8")
+    # The copy tells that it is the one which runs.
+    copied = site / "engines" / "tensorrt" / "build_child.py"
+    text = copied.read_text(encoding="utf-8")
+    copied.write_text(text.replace("_say(**_build(job))", '_say(error="the copy", kind="graph")'), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", INSTALLED, str(site), str(bench.request.onnx), str(bench.plan)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == "engines.errors.ModelFileError: the copy"
 
 
 PARENT = """

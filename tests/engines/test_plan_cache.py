@@ -25,10 +25,19 @@ from hypothesis import strategies as st
 
 from engines.errors import BuildCancelledError, BuildError
 from engines.tensorrt import build_lock, plan_cache
-from engines.tensorrt.plan_cache import discard, ensure_plan, find_plan, list_plans, record_check, why_build
+from engines.tensorrt.plan_cache import (
+    discard,
+    ensure_plan,
+    find_plan,
+    list_plans,
+    record_check,
+    record_use,
+    why_build,
+)
 from engines.tensorrt.plan_key import PlanKey
+from engines.tensorrt.plan_pruning import prune_plans
 from engines.tensorrt.plan_sidecar import PlanCheck, PlanFile, read_sidecar
-from tests.engines.plan_samples import KEY, ROOT, leftovers
+from tests.engines.plan_samples import KEY, NOTHING, ROOT, leftovers
 
 FACTS = {"seconds": 1.5, "workspace_mib": 256.0, "built_at": "2026-01-01T00:00:00Z", "attempts": 1}
 CHECK = PlanCheck({"error of y": 0.25}, ("y is off by a quarter",))
@@ -106,6 +115,8 @@ def test_the_sidecar_says_all_in_clear(folder: Path) -> None:
         "size_bytes": 33,
         "build": FACTS,
         "check": None,
+        "weights": "",
+        "use": 0,
     }
     for line in ('"tensorrt": "10.3.0",', '"l4t": "36.4.3",', '"sm_count": 8,', '"precision": "fp16",'):
         assert line in [each.strip() for each in text.splitlines()]
@@ -145,6 +156,44 @@ def test_a_check_that_cannot_be_kept_still_counts(
     assert len(names(folder)) == 3
 
 
+def test_what_is_said_of_a_plan_that_was_replaced_meanwhile_is_not_said_of_the_new_one(
+    folder: Path, said: Callable[[int], list[str]]
+) -> None:
+    old = ensure(folder, Builder())
+    new = ensure_plan(folder, KEY, Builder(1), threading.Event(), rebuild=True)
+    assert new.sha256 != old.sha256
+    assert record_check(old, CHECK).check == CHECK  # for whoever has it open
+    record_use(old, "a.npz")
+    discard(old, "it does not load")
+    assert find_plan(folder, KEY) == new
+    assert said(logging.WARNING) == []
+    # Nor does it come back where there is none by now.
+    discard(new, "it does not load")
+    record_check(new, CHECK)
+    assert names(folder) == [LOCK]
+
+
+def test_what_one_process_said_is_not_lost_by_what_another_says(folder: Path) -> None:
+    built = ensure(folder, Builder())
+    record_check(built, CHECK)
+    record_use(built, "a.npz")  # knows nothing of the check
+    found = find_plan(folder, KEY)
+    assert found is not None
+    assert (found.check, found.weights, found.use) == (CHECK, "a.npz", 1)
+
+
+def test_the_use_of_a_plan_is_written_only_where_it_changes(folder: Path) -> None:
+    old = record_use(ensure(folder, Builder()), "a.npz")
+    new = record_use(ensure(folder, Builder(), replace(KEY, graph="1" * 64)), "a.npz")
+    other = record_use(ensure(folder, Builder(), replace(KEY, graph="2" * 64)), "b.npz")
+    assert [plan.use for plan in (old, new, other)] == [1, 2, 1]
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert record_use(new, "a.npz") == new
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert record_use(old, "a.npz").use == 3
+    assert record_use(new, "") == new  # nobody said which
+
+
 # --- why
 
 
@@ -159,6 +208,18 @@ def test_the_reason_for_a_build_is_what_changed(folder: Path, said: Callable[[in
         "rebuilding the TensorRT plan for small in fp16 because TensorRT 10.3.0 -> 10.7.0",
         # Of the two that are there, the one that differs least.
         "rebuilding the TensorRT plan for small in fp16 because the graph changed, L4T 36.4.3 -> 36.5",
+    ]
+
+
+def test_the_reason_for_a_build_that_is_asked_for_is_told_too(
+    folder: Path, said: Callable[[int], list[str]]
+) -> None:
+    for key in (KEY, KEY, replace(KEY, tensorrt="10.7.0")):
+        ensure_plan(folder, key, Builder(), threading.Event(), rebuild=True)
+    assert [line for line in said(logging.INFO) if "building" in line] == [
+        "building a TensorRT plan for small in fp16: there is none yet",
+        "building the TensorRT plan for small in fp16 again",
+        "rebuilding the TensorRT plan for small in fp16 because TensorRT 10.3.0 -> 10.7.0",
     ]
 
 
@@ -326,10 +387,41 @@ def check_that_all_is_well(folder: Path, said: Callable[[int], list[str]]) -> No
     assert find_plan(folder, KEY) == plan
 
 
-def test_a_folder_in_the_place_of_a_plan_is_said(folder: Path) -> None:
-    (folder / f"{KEY.stem}.plan").mkdir(parents=True)
-    with pytest.raises(BuildError, match=rf"{KEY.stem}\.plan cannot be deleted: .*{KEY.stem}"):
-        ensure(folder, build_never)
+SUFFIXES = (".plan", ".json", ".loading", ".failed.json")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_folder_in_the_place_of_a_file_is_no_plan_and_stops_nothing(
+    folder: Path, said: Callable[[int], list[str]], suffix: str
+) -> None:
+    (folder / f"{KEY.stem}{suffix}" / "deeper").mkdir(parents=True)
+    assert find_plan(folder, KEY) is None
+    built = ensure(folder, Builder())
+    assert built == ensure(folder, build_never)
+    assert names(folder) == [LOCK, built.sidecar.name, built.path.name]
+    words = f"the TensorRT plan {built.path.name} is deleted: nothing readable tells what it was built for"
+    assert said(logging.WARNING) == [words] * (suffix in (".plan", ".json"))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[1:])
+def test_a_folder_beside_a_plan_that_is_built_anew_stops_nothing(folder: Path, suffix: str) -> None:
+    ensure(folder, Builder())
+    place = folder / f"{KEY.stem}{suffix}"
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    built = ensure_plan(folder, KEY, Builder(1), threading.Event(), rebuild=True)
+    assert names(folder) == [LOCK, built.sidecar.name, built.path.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_folder_in_the_place_of_a_file_is_pruned(folder: Path, suffix: str) -> None:
+    built = ensure(folder, Builder(), replace(KEY, model="other"))
+    stray = folder / f"{KEY.stem}{suffix}"
+    stray.mkdir()
+    (stray / "notes.txt").write_text("x", encoding="utf-8")
+    assert leftovers(folder) == [stray]
+    assert [file.path for file in prune_plans(folder, NOTHING, dry_run=False)] == [stray]
+    assert names(folder) == [LOCK, built.sidecar.name, built.path.name]
 
 
 # --- the disk
@@ -374,8 +466,10 @@ def test_a_build_that_fails_leaves_nothing_behind_and_the_lock_free(
     with pytest.raises((BuildError, KeyboardInterrupt)) as raised:
         ensure(folder, build)
     assert raised.value is error or raised.value.__cause__ is error
-    assert names(folder) == [LOCK]
-    assert ensure(folder, Builder()).build == FACTS
+    assert names(folder) == [LOCK] + [f"{KEY.stem}.failed.json"] * isinstance(error, BuildError)
+    built = ensure(folder, Builder())
+    assert built.build == FACTS
+    assert names(folder) == [LOCK, built.sidecar.name, built.path.name]
 
 
 def test_a_file_in_the_place_of_the_cache_is_said(folder: Path) -> None:
@@ -398,11 +492,15 @@ def test_nothing_is_written_where_the_plan_is_there(folder: Path) -> None:
     assert set(folder.iterdir()) == set(before)
 
 
-def test_what_cannot_be_deleted_is_said(folder: Path) -> None:
-    path = folder / "x.plan"
-    path.mkdir(parents=True)
-    with pytest.raises(BuildError, match=r"x\.plan cannot be deleted: "):
-        discard(path, "it is no plan")
+def test_what_cannot_be_deleted_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = ensure(folder, Builder())
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(plan_cache, "remove", refuse)
+    with pytest.raises(BuildError, match=r"\.plan cannot be deleted: .*not permitted"):
+        discard(built, "it is no plan")
 
 
 # --- what is in the folder
@@ -466,6 +564,42 @@ def test_waiting_for_another_process_can_be_cancelled(folder: Path) -> None:
         log.setLevel(level)
     assert lines == ["another process builds a TensorRT plan: waiting for it"]
     assert ensure(folder, Builder()).path.exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_a_plan_is_built_all_the_same_and_that_is_said_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[int], list[str]], code: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(build_lock.fcntl, "flock", refuse)
+    built = record_check(ensure(folder, Builder()), CHECK)
+    assert ensure(folder, build_never) == built
+    assert said(logging.WARNING) == [
+        f"the file system of {folder} has no locks: start no second build at the same time"
+    ]
+    (folder / ".0123.partial").write_bytes(b"half")
+    assert leftovers(folder) == []  # it may be a build's that runs
+
+
+def test_looking_for_what_is_stale_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure(folder, Builder())
+    half = folder / ".0123.partial"
+    half.write_bytes(b"half")
+    opened: list[str] = []
+    open_file = Path.open
+
+    def spy(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - handed on
+        opened.append(mode)
+        return open_file(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", spy)
+    assert leftovers(folder) == [half]
+    (folder / LOCK).unlink()
+    assert leftovers(folder) == [half]
+    assert not set("".join(opened)) & set("wax+")
+    assert not (folder / LOCK).exists()
 
 
 def test_who_looks_while_a_plan_is_put_in_its_place_does_no_harm(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,14 +19,17 @@ from engines.errors import (
     BackendUnavailableError,
     BuildCancelledError,
     BuildError,
+    FailedBeforeError,
     ModelFileError,
     PlanError,
+    PlanGivenUpError,
     PlanMissingError,
 )
 from engines.fake_jetson.jetson import FakeCuda, FakeJetson, fake_jetson
-from engines.tensorrt import plans
+from engines.tensorrt import failed_build, plans
 from engines.tensorrt.build_process import BuildProgress
 from engines.tensorrt.engine import TensorrtEngine
+from engines.tensorrt.failed_build import RETRY_S, failure_file, keep_failure
 from engines.tensorrt.plan_cache import ensure_plan, list_plans, record_check
 from engines.tensorrt.plan_key import PlanKey, PlanRequest, make_key, timing_cache_name
 from engines.tensorrt.plan_pruning import prune_plans
@@ -80,6 +84,12 @@ class Bench:
             np.testing.assert_array_equal(engine.run({"x": X})["y"], np.maximum(X, 0))
         finally:
             engine.close()
+        return plan
+
+    def open_built(self, **options: Any) -> PlanFile:  # noqa: ANN401 - as `open_built_plan` takes them
+        """Open the plan if it is there, close it."""
+        engine, plan = open_built_plan(self.request, self.folder, self.found, **options)
+        engine.close()
         return plan
 
     @property
@@ -241,7 +251,10 @@ def test_a_plan_that_never_loads_is_built_twice_and_given_up(
         assert not kept.check.loads
         # The next start neither builds nor tries: the verdict is kept.
         for open_again in (bench.open, lambda: open_built_plan(bench.request, bench.folder, bench.found)):
-            with pytest.raises(PlanError, match=r"built for Xavier.*`models build --engine tensorrt`"):
+            with pytest.raises(
+                PlanGivenUpError,
+                match=r"built for Xavier.* It was built twice\. To build it anew: edge-mnv2 models bui",
+            ):
                 open_again()
         assert bench.builds == 2
     with play(ORIN) as bench:
@@ -267,21 +280,56 @@ def test_what_is_not_built_is_not_opened_where_nothing_may_be(
         assert not is_built(bench.request, bench.folder, bench.found)
 
 
-def test_what_a_later_plan_replaced_is_pruned(play: Play, tmp_path: Path) -> None:
+@dataclass
+class Models:
+    """Weights files whose graphs change, on one Jetson."""
+
+    bench: Bench
+    tmp_path: Path
+
+    def use(self, weights: str, graph: str) -> PlanFile:
+        """Open the plan of what a weights file holds by now."""
+        path = self.tmp_path / f"{graph}.onnx"
+        model = onnx.load(self.bench.request.onnx)
+        model.doc_string = graph
+        onnx.save(model, path)
+        return self.bench.open(request=replace(self.bench.request, onnx=path, weights=weights))
+
+    def stale(self) -> list[Path]:
+        return stale_plans(self.bench.folder, self.bench.found)
+
+
+def test_what_a_later_plan_replaced_is_pruned_whatever_the_clock_says(play: Play, tmp_path: Path) -> None:
     with play(ORIN) as bench:
-        before = bench.open()
-        old = replace(before, build={**before.build, "built_at": "2020-01-01T00:00:00Z"})
-        write_sidecar(old)
-        graph = onnx.load(bench.request.onnx)
-        graph.doc_string = "another graph"
-        onnx.save(graph, tmp_path / "changed.onnx")
-        bench.request = replace(bench.request, onnx=tmp_path / "changed.onnx")
-        after = bench.open()
+        models = Models(bench, tmp_path)
+        before = models.use("a.npz", "one")
+        after = models.use("a.npz", "two")
         assert after.key.graph != before.key.graph
-        assert stale_plans(bench.folder, bench.found) == [before.path, before.sidecar]
+        assert models.stale() == [before.path, before.sidecar]
+        # The clock of a Jetson without a battery begins at some time long ago.
+        late = replace(before, build={**before.build, "built_at": "2099-01-01T00:00:00Z"})
+        write_sidecar(late)
+        assert models.stale() == [before.path, before.sidecar]
+        # What is used again is no longer replaced: now the other one is.
+        models.use("a.npz", "one")
+        assert models.stale() == [after.path, after.sidecar]
         pruned = prune_plans(bench.folder, bench.found, dry_run=False)
-        assert pruned[0].size_bytes == before.size_bytes
-        assert list_plans(bench.folder) == [after]
+        assert pruned[0].size_bytes == after.size_bytes
+        assert [plan.key for plan in list_plans(bench.folder)] == [before.key]
+
+
+def test_weights_files_of_one_name_do_not_replace_each_other_s_plans(play: Play, tmp_path: Path) -> None:
+    with play(ORIN) as bench:
+        models = Models(bench, tmp_path)
+        first = models.use("a/small.npz", "one")
+        models.use("b/small.npz", "two")
+        assert models.stale() == []
+        # The same weights in both places: the plan belongs to who used it last.
+        models.use("b/small.npz", "one")
+        models.use("a/small.npz", "three")
+        second = make_key(replace(bench.request, onnx=tmp_path / "two.onnx"), bench.found)
+        assert models.stale() == [bench.folder / f"{second.stem}{suffix}" for suffix in (".plan", ".json")]
+        assert first.path.exists()
 
 
 def test_a_plan_that_another_process_deletes_meanwhile_is_built(
@@ -291,8 +339,8 @@ def test_a_plan_that_another_process_deletes_meanwhile_is_built(
         ensure = plans.ensure_plan
         deleted: list[Path] = []
 
-        def ensure_and_lose(*arguments: Any, rebuild: bool) -> PlanFile:  # noqa: ANN401 - handed on
-            plan = ensure(*arguments, rebuild=rebuild)
+        def ensure_and_lose(*arguments: Any, **options: Any) -> PlanFile:  # noqa: ANN401 - handed on
+            plan = ensure(*arguments, **options)
             if not deleted:
                 deleted.append(plan.path)
                 plan.path.unlink()
@@ -340,7 +388,110 @@ def test_what_cannot_be_built_is_not_tried_for_ever(play: Play, fault: str, kind
         with pytest.raises(kind):
             bench.open()
         assert bench.builds == 1
-        assert [path.name for path in bench.folder.iterdir()] == ["build.lock"]
+        assert sorted(path.name for path in bench.folder.iterdir()) == [
+            "build.lock",
+            f"{bench.key.stem}.failed.json",
+        ]
+        # Where nobody insists, that is believed.
+        for attempt in (bench.open, bench.open_built):
+            with pytest.raises(FailedBeforeError) as raised:
+                attempt(retry_failed=False)
+            words = str(raised.value)
+            assert words.startswith("The TensorRT plan of small in fp16 could not be built on 20")
+            assert words.endswith(". To try again: edge-mnv2 models build --engine tensorrt")
+            assert "\n" not in words
+        assert bench.builds == 1
+        with pytest.raises(PlanMissingError):
+            bench.open_built()
+        # Asked for, it is tried again.
+        with pytest.raises(kind):
+            bench.open()
+        assert bench.builds == 2
+    with play(replace(ORIN, tensorrt_version="10.7.0")) as bench:
+        bench.open(retry_failed=False)  # another key
+    with play(ORIN) as bench:
+        bench.open()
+        assert bench.builds == 1
+        assert not list(bench.folder.glob("*.failed.json"))
+
+
+def fail_at(folder: Path, key: PlanKey, failed_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a failure as if it had been at some time."""
+    folder.mkdir(exist_ok=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(failed_build.time, "time", lambda: failed_s)
+        keep_failure(folder, key, BuildError("no kernel."))
+
+
+def test_what_failed_a_day_ago_is_tried_again_by_itself(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = time.time()
+    with play(ORIN) as bench:
+        fail_at(bench.folder, bench.key, now_s - RETRY_S + 60, monkeypatch)
+        with pytest.raises(FailedBeforeError, match=r": no kernel\. To try again: "):
+            bench.open(retry_failed=False)
+        # The clock was not set yet when this start began.
+        fail_at(bench.folder, bench.key, now_s + 1e6, monkeypatch)
+        with pytest.raises(FailedBeforeError):
+            bench.open(retry_failed=False)
+        fail_at(bench.folder, bench.key, now_s - RETRY_S - 60, monkeypatch)
+        with pytest.raises(PlanMissingError):
+            bench.open_built(retry_failed=False)
+        assert stale_plans(bench.folder, bench.found) == [failure_file(bench.folder, bench.key)]
+        assert bench.builds == 0
+        bench.open(retry_failed=False)
+        assert bench.builds == 1
+
+
+def test_a_failure_that_cannot_be_read_is_none(play: Play) -> None:
+    with play(ORIN) as bench:
+        bench.folder.mkdir()
+        path = failure_file(bench.folder, bench.key)
+        for text in ("", "{", "[]", '{"key": 1}', '{"key": {}, "kind": 1, "reason": 2, "failed_s": 1e400}'):
+            path.write_text(text, encoding="utf-8")
+            with pytest.raises(PlanMissingError):
+                bench.open_built(retry_failed=False)
+            assert stale_plans(bench.folder, NOTHING) == [path]
+
+
+def test_failures_of_other_versions_are_stale(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    with play(ORIN) as bench:
+        for version in ("10.3.0", "10.7.0"):
+            fail_at(bench.folder, replace(bench.key, tensorrt=version), time.time(), monkeypatch)
+        other = failure_file(bench.folder, replace(bench.key, tensorrt="10.7.0"))
+        assert stale_plans(bench.folder, bench.found) == [other]
+        assert stale_plans(bench.folder, NOTHING) == []
+
+
+def test_a_failure_that_cannot_be_kept_changes_nothing(
+    play: Play, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(failed_build, "write_whole", refuse)
+    with play(ORIN, replace(ORIN, faults=frozenset({"build_returns_none"}))) as bench:
+        for _ in range(2):
+            with pytest.raises(BuildError, match="cannot build the plan"):
+                bench.open(retry_failed=False)
+        assert bench.builds == 2
+    assert (
+        warnings()
+        == [
+            f"that the build of {failure_file(bench.folder, bench.key).name} failed cannot be kept: "
+            "[Errno 28] No space left on device"
+        ]
+        * 2
+    )
+
+
+def test_a_dla_core_that_is_not_there_is_said_before_anybody_waits_for_its_plan(play: Play) -> None:
+    with play(replace(ORIN, dla_cores=1)) as bench:
+        bench.request = replace(bench.request, dla_core=0)
+        with pytest.raises(PlanMissingError):
+            bench.open_built()
+        bench.request = replace(bench.request, dla_core=1)
+        with pytest.raises(BackendUnavailableError, match="no DLA core 1: this device has 1"):
+            bench.open_built()
 
 
 def test_a_build_can_be_cancelled(play: Play) -> None:

@@ -23,8 +23,8 @@ from tests.engines.vendor_names.walk import find_uses
 
 PACKAGE = "engines.tensorrt"
 SHIM = sorted((ROOT / "tests" / "shim").glob("*.c"))
-# Attributes of paths, of ctypes' numbers and the like that happen to be called as a vendor's.
-NOT_THEIRS = {"close", "dtype", "format", "name", "pop", "value"}
+# Attributes of paths, bytes, loggers, of ctypes' numbers and the like that happen to be called as a vendor's.
+NOT_THEIRS = {"close", "count", "dtype", "format", "log", "name", "pop", "value"}
 
 
 def read_sources() -> dict[str, str]:

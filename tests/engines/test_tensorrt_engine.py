@@ -537,6 +537,25 @@ def test_no_graph_is_made_where_none_is_wanted(caplog: pytest.LogCaptureFixture)
     assert not caplog.records
 
 
+def test_a_context_that_was_given_back_may_stay_on_cuda_s_stack(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run was good, and its outputs are right; only the fake's own books tell."""
+    caplog.set_level(logging.DEBUG)
+    with fake_jetson(FakeJetson()) as cuda:
+        engine = TensorrtEngine(plan_of(small_graph()))
+        check_outputs(engine.run(small_feeds(1)), small_graph(), small_feeds(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(driver.open_driver(), "cuCtxPopCurrent_v2", lambda _: 999)
+            engine.close()
+        engine.close()
+        assert cuda.retained_contexts == 0
+        assert cuda.pushed_contexts == {threading.current_thread().name: 1}
+    (record,) = (record for record in caplog.records if record.name == "engines.tensorrt.cuda")
+    assert record.levelno == logging.DEBUG
+    assert "cuCtxPopCurrent_v2 failed" in record.getMessage()
+
+
 # --- opening that fails
 
 

@@ -280,8 +280,8 @@ MUTATIONS = [
     Mutation(
         "the context stays on CUDA's stack",
         "cuda",
-        '        driver.call(driver.open_driver(), "cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))\n',
-        "",
+        'driver.call(driver.open_driver(), "cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))\n',
+        "pass\n",
     ),
     Mutation(
         "closing twice frees twice",

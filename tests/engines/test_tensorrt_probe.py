@@ -14,13 +14,23 @@ from engines.tensorrt import probe as probing
 from engines.tensorrt.probe import Probe, ProbeStep, import_tensorrt, probe, require
 from tests.engines.driver_library import ORIN, make_library
 
+# JetPack leaves nvcc out of PATH.
+PIP_INSTALL = f"PATH=$PATH:/usr/local/cuda/bin {sys.executable} -m pip install"
 # What may be missing, in the order in which it is looked for; what is said to be missing, and its remedy.
 ORDER = {
     "driver": ("NVIDIA driver", "there is no NVIDIA driver", "nvidia-jetpack"),
-    "pycuda": ("pycuda", "module pycuda is not installed", "pip install pycuda"),
+    "pycuda": (
+        "pycuda",
+        "module pycuda is not installed",
+        f"{PIP_INSTALL} pycuda",
+    ),
     "tensorrt": ("TensorRT", "module tensorrt is not installed", "apt install python3-libnvinfer"),
     "device": ("device", "no CUDA-capable device is detected (100)", "--runtime nvidia"),
-    "pycuda import": ("pycuda", "pycuda is there, but does not load: broken", "--force-reinstall"),
+    "pycuda import": (
+        "pycuda",
+        "pycuda is there, but does not load: broken",
+        f"{PIP_INSTALL} --force-reinstall --no-cache-dir pycuda",
+    ),
     "tensorrt import": ("tensorrt", "tensorrt is there, but does not load: broken", "python3-libnvinfer"),
     "version": ("TensorRT version", "TensorRT 8.5.2 is too old, 8.6 is the oldest", "JetPack 6"),
 }
@@ -162,6 +172,35 @@ def test_a_refusal_has_three_lines(machine: Machine, level: str) -> None:
 def test_tensorrt_is_imported_where_it_can_run(machine: Machine) -> None:
     site = machine()
     assert import_tensorrt().__file__ == str(site / "tensorrt" / "__init__.py")
+
+
+# --- Devices ---
+
+
+@pytest.mark.parametrize("node", ["nvmap", "nvhost-ctrl", "nvhost-ctrl-gpu"])
+def test_a_jetson_s_device_that_this_user_may_not_open_is_told(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str
+) -> None:
+    machine(["device"])
+    (tmp_path / "dev").mkdir()
+    for name in ("nvmap", "nvhost-ctrl", "nvhost-ctrl-gpu", "null"):
+        (tmp_path / "dev" / name).touch()
+    # Root may open everything, and runs tests at times.
+    monkeypatch.setattr(probing.os, "access", lambda path, mode: path.name not in (node, "null"))
+    missing = missing_in(probe(device_root=tmp_path / "dev"))
+    assert missing.subject == "device"
+    assert missing.problem.startswith(f"this user may not open {tmp_path}/dev/{node} (")
+    assert missing.remedy.startswith("sudo usermod -aG video,render $USER, then log in again; ")
+    assert "SupplementaryGroups=video render" in missing.remedy
+
+
+def test_groups_are_not_blamed_where_devices_can_be_opened(machine: Machine, tmp_path: Path) -> None:
+    machine(["device"])
+    (tmp_path / "dev").mkdir()
+    for name in ((), ("nvmap",)):
+        for each in name:
+            (tmp_path / "dev" / each).touch()
+        assert ORDER["device"][1] in missing_in(probe(device_root=tmp_path / "dev")).problem
 
 
 # --- Modules ---
