@@ -285,6 +285,31 @@ install_packages() {
     rm -f -- "$apt_log"
 }
 
+# What some tests need: real camera servers, a browser, a desktop. Where they cannot be installed, these
+# tests are skipped, and say so.
+test_packages=(python3-gi python3-numpy python3-opencv gir1.2-gst-rtsp-server-1.0
+    gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly chromium xvfb xdotool)
+
+install_test_packages() {
+    local wanted=() package
+    type -P dpkg-query >/dev/null && type -P apt-get >/dev/null || return 0
+    for package in "${test_packages[@]}"; do
+        [[ $(dpkg-query --show --showformat='${db:Status-Abbrev}' "$package" 2>/dev/null) == ii* ]] ||
+            wanted+=("$package")
+    done
+    ((${#wanted[@]})) || return 0
+    say "installing Debian packages for tests: ${wanted[*]}"
+    local as_root=()
+    ((EUID == 0)) || as_root=(sudo -n)
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
+        apt-get --quiet --option Dpkg::Use-Pty=0 --option DPkg::Lock::Timeout=300)
+    local install=(install --yes --no-install-recommends "${wanted[@]}")
+    "${apt[@]}" "${install[@]}" >/dev/null 2>&1 ||
+        { "${apt[@]}" update && "${apt[@]}" "${install[@]}"; } >/dev/null 2>&1 ||
+        note "not installed, so the tests that need them are skipped. By hand:" "sudo apt-get ${install[*]}"
+}
+
 # ---------------------------------------------------------------- the environment
 
 # The stamp marks an environment as made by this script; "contents" is there when it is complete.
@@ -578,6 +603,7 @@ case $mode in
         say "done: the results are in $PWD/out, the command is $venv/bin/edge-mnv2"
         ;;
     test)
+        install_test_packages
         say "running all checks"
         VIRTUAL_ENV=$venv PATH=$venv/bin:$PATH scripts/check ||
             die "some checks failed" "They are named above; scripts/check runs them again."

@@ -12,12 +12,17 @@ from camera.errors import (
     SourceNotFoundError,
     UnsupportedSourceError,
 )
+from camera.factory import open_source
 from camera.latest import LatestSlot, SlotClosedError
-from camera.uri import open_files, open_source
+from camera.options import CameraOptions, Supervision, Transform
+from camera.paths import open_files
+from camera.states import CameraState, StateChange
 
 __all__ = [
     "BadFrameError",
     "CameraError",
+    "CameraOptions",
+    "CameraState",
     "EndOfStream",
     "Frame",
     "FrameSource",
@@ -25,6 +30,9 @@ __all__ = [
     "SlotClosedError",
     "SourceInfo",
     "SourceNotFoundError",
+    "StateChange",
+    "Supervision",
+    "Transform",
     "UnsupportedSourceError",
     "open_files",
     "open_source",

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from camera import uri_options
 from camera.base import Frame, SourceInfo
-from camera.errors import CameraError, EndOfStream
+from camera.errors import CameraError, EndOfStream, UnsupportedSourceError
+from camera.uri import Uri
 
 _NAME = "test://"
 _BALLS = 4
+_MAX_FPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,26 @@ class SyntheticCamera:
     def close(self) -> None:
         """Wake a reader that waits for its frame."""
         self._closed.set()
+
+
+def from_uri(uri: Uri) -> SyntheticCamera:
+    """Return the camera that `test://?size=640x480&fps=30&frames=100` means.
+
+    Raises:
+        UnsupportedSourceError: An option is unknown or wrong.
+    """
+    if uri.address not in ("", "/"):
+        raise UnsupportedSourceError(
+            f"{uri.shown}: after test:// comes nothing, or ?size=640x480&fps=30&frames=100."
+        )
+    uri_options.no_more(uri, ("size", "fps", "frames"))
+    default = SyntheticOptions()
+    width, height = uri_options.size(uri) or (default.width, default.height)
+    fps = uri_options.number(uri, "fps", 0, _MAX_FPS)
+    frames = uri_options.integer(uri, "frames")
+    return SyntheticCamera(
+        SyntheticOptions(width, height, default.fps if fps is None else fps, frames or default.frames)
+    )
 
 
 def draw_shapes(background: NDArray[np.uint8], seq: int) -> NDArray[np.uint8]:

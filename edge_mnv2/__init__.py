@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge_mnv2.errors import EdgeMnv2Error, RequestError, RunError
     from edge_mnv2.overlay import draw_overlay
-    from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+    from edge_mnv2.pipeline import RunControl, run_pipeline
     from edge_mnv2.predictor import Predictor, PredictorOptions, open_predictor
     from edge_mnv2.results import Classification, Detections, FrameResult, SegmentationMap
+    from edge_mnv2.run_summary import RunSummary
     from edge_mnv2.zoo.model import DecoderOptions, Variant
 
 __version__ = "0.1.0"
@@ -48,7 +49,7 @@ _MODULES = {
     "RequestError": "errors",
     "RunControl": "pipeline",
     "RunError": "errors",
-    "RunSummary": "pipeline",
+    "RunSummary": "run_summary",
     "SegmentationMap": "results",
     "Variant": "zoo.model",
     "draw_overlay": "overlay",

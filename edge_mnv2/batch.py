@@ -13,8 +13,9 @@ from camera.pictures import Pictures
 from camera.video_file import VideoFile
 from edge_mnv2.errors import OutputPathError, RequestError
 from edge_mnv2.files import write_atomically
-from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor
+from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.coco import CocoResultsSink
 from edge_mnv2.sinks.csv_table import CsvSink

@@ -1,4 +1,4 @@
-"""The settings of a run: from YAML, from the command line, or both; validated in one place.
+"""Reads the settings of a run: from YAML, from the command line, or both; validated in one place.
 
 Everything that `edge-mnv2 run` can do can be said here; flags override the file. Paths are relative to the
 working directory.
@@ -9,122 +9,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from edge_mnv2.errors import RequestError
-from edge_mnv2.files import expand_user
-from edge_mnv2.predictor import PredictorOptions
-from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
-from edge_mnv2.zoo.model import DecoderOptions, Variant, parse_size
+from edge_mnv2.settings import NO_SOURCE, RunConfig
+
+__all__ = ["RunConfig", "read_config"]
 
 _MAX_BYTES = 1024 * 1024
-
-
-def _split_list(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _usable_path(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("a path cannot hold a null character")
-    return expand_user(path)
-
-
-def _usable_size(text: str) -> str:
-    parse_size(text)
-    return text
-
-
-def _number_as_text(value: object) -> object:
-    # `source: 0` and `classes: [1]` are numbers in YAML.
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Text = Annotated[str, Field(min_length=1), BeforeValidator(_number_as_text)]
-SizeText = Annotated[Text, AfterValidator(_usable_size)]
-FilePath = Annotated[Path, AfterValidator(_usable_path)]
-Texts = Annotated[list[Text], Field(min_length=1)]
-
-
-class RunConfig(BaseModel):
-    """Settings of `edge-mnv2 run`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, title="edge-mnv2 run")
-
-    source: Annotated[
-        Text,
-        Field(description="Video, picture, folder, glob, /dev/videoN or its number, or test://"),
-    ]
-    model: Annotated[Text, Field(description="Name from `models list`, or the path of a .npz")] = (
-        DEFAULT_MODEL
-    )
-    engine: Annotated[
-        Literal["auto", "onnxruntime", "tensorrt"], Field(description="Backend that runs the network")
-    ] = "auto"
-    precision: Annotated[
-        Literal["auto", "fp32", "fp16", "int8"],
-        Field(
-            description="Arithmetic of the network; auto: fp16 on a GPU that is fast in it, int8 on a CPU "
-            "where its accuracy was checked and is good"
-        ),
-    ] = "auto"
-    force: Annotated[bool, Field(description="Run a build although its accuracy check failed")] = False
-    dla: Annotated[
-        int | None,
-        Field(strict=True, ge=0, le=7, description="DLA core of a Jetson that takes the layers it can"),
-    ] = None
-    threads: Annotated[
-        int | None,
-        Field(strict=True, ge=1, le=256, description="CPU threads; left out: as many as make sense"),
-    ] = None
-    input_size: Annotated[
-        SizeText | None, Field(description="Another input size than the trained one, as WIDTHxHEIGHT")
-    ] = None
-    output_stride: Annotated[
-        Literal[8, 16, 32] | None, Field(description="Of a segmentation: 8 is finer, 32 faster")
-    ] = None
-    threshold: Annotated[
-        float | None,
-        Field(gt=0, lt=1, description="Smallest score reported; left out: 0.5 in detection, else none"),
-    ] = None
-    classes: Annotated[
-        Texts | None,
-        BeforeValidator(_split_list),
-        Field(description="Labels or numbers of the classes to report; left out: all"),
-    ] = None
-    top_k: Annotated[
-        int | None,
-        Field(
-            strict=True, ge=1, le=1000, description="Most classes that a classification reports; left out: 5"
-        ),
-    ] = None
-    masks: Annotated[
-        bool,
-        Field(description="Segmentation at the frame's own resolution, with COCO RLE masks in the records"),
-    ] = False
-    video: Annotated[FilePath | None, Field(description="Annotated video: .mp4 or .avi")] = None
-    jsonl: Annotated[FilePath | None, Field(description="One record per frame; - for standard output")] = None
-    pictures: Annotated[FilePath | None, Field(description="Folder for annotated pictures")] = None
-    max_frames: Annotated[int | None, Field(strict=True, ge=1, description="Stop after so many frames")] = (
-        None
-    )
-
-    def predictor_options(self) -> PredictorOptions:
-        """Return how the model is to be run."""
-        return PredictorOptions(
-            engine=self.engine,
-            precision=self.precision,
-            force=self.force,
-            threads=self.threads,
-            dla_core=self.dla,
-            serve_while_building=True,
-            variant=Variant(
-                None if self.input_size is None else parse_size(self.input_size), self.output_stride
-            ),
-            decoder=DecoderOptions(self.threshold, self.classes, self.top_k, self.masks),
-        )
 
 
 def read_config(path: Path | None, flags: Mapping[str, object]) -> RunConfig:
@@ -143,7 +37,11 @@ def read_config(path: Path | None, flags: Mapping[str, object]) -> RunConfig:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
         where = "" if path is None else f"{path}: "
-        raise RequestError("\n".join(where + _explain(detail) for detail in error.errors())) from error
+        lines = [where + _explain(detail) for detail in error.errors()]
+        missing = where + NO_SOURCE
+        if missing not in lines and not {"source", "cameras"} & settings.keys():
+            lines.append(missing)  # pydantic looks at the whole only where each part is right
+        raise RequestError("\n".join(lines)) from error
 
 
 def _ready_made(path: Path) -> Path:
@@ -194,12 +92,12 @@ def _explain(detail: Mapping[str, Any]) -> str:
     """Return one line: the setting, what was expected, what was received."""
     setting = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(setting, RunConfig.model_fields, n=1)
+        near = difflib.get_close_matches(setting.rpartition(".")[2], RunConfig.model_fields, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         return f"{setting}: there is no such setting.{hint}"
     if detail["type"] == "missing":
         return f"{setting}: it must be given."
     if detail["type"] == "value_error":  # one of ours, which says it all
-        return f"{setting}: {detail['ctx']['error']}"
+        return f"{setting}: {detail['ctx']['error']}" if setting else str(detail["ctx"]["error"])
     expected = str(detail["msg"])
     return f"{setting}: {expected[0].lower()}{expected[1:]}, received {repr(detail['input'])[:80]}."

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from camera import FrameSource, SourceInfo, open_source
 from edge_mnv2.errors import FetchError
-from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor
+from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.specs import jsonl_spec, video_spec
 from edge_mnv2.zoo.fetch import fetch_demo_clip

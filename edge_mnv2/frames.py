@@ -27,6 +27,26 @@ _FINISH_S, _WAKE_S = 1.0, 5.0
 _log = logging.getLogger(__name__)
 
 
+def open_unless_stopped(source: FrameSource, stop: threading.Event) -> SourceInfo | None:
+    """Open a source in a thread of its own; return None where a stop is asked for before it is open.
+
+    A camera that does not answer must not keep the program from ending.
+
+    Raises:
+        CameraError: It cannot be opened.
+    """
+    found: list[SourceInfo] = []
+    worker = Worker(lambda: found.append(source.open()), "open the source")
+    while not worker.join(_POLL_S):
+        if stop.is_set():
+            source.close()
+            if not worker.join(_WAKE_S):
+                _log.error("the source does not stop: its driver hangs")
+            return None
+    worker.check()
+    return found[0]
+
+
 class FrameFeed:
     """The frames of an open source.
 
@@ -60,8 +80,10 @@ class FrameFeed:
         """Live frames that a newer one displaced."""
         return self._slot.dropped
 
-    def frames(self) -> Generator[Frame, None, None]:
+    def frames(self) -> Generator[Frame | None, None, None]:
         """Yield frames until the source ends or a stop is asked for; the caller releases them.
+
+        A live source yields None where no frame came for a moment: the caller can see to other things.
 
         Raises:
             CameraError: The source failed.
@@ -81,7 +103,7 @@ class FrameFeed:
             self._on_read((time.perf_counter_ns() - start_ns) / 1e6)
             yield frame
 
-    def _newest(self) -> Generator[Frame, None, None]:
+    def _newest(self) -> Generator[Frame | None, None, None]:
         worker = Worker(self._capture, f"capture {self._info.name}")
         try:
             while not self._stop.is_set():
@@ -93,8 +115,7 @@ class FrameFeed:
                     if closed.__cause__ is not None:
                         raise closed.__cause__ from None
                     return
-                if frame is not None:
-                    yield frame
+                yield frame
         finally:
             self._end(worker)
 

@@ -9,70 +9,34 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camera import CameraError, Frame, FrameSource, SourceInfo
+from camera import CameraError, CameraState, Frame, FrameSource, SourceInfo, StateChange
+from edge_mnv2.camera_states import StateBox, is_away, to_status
 from edge_mnv2.errors import RunError
-from edge_mnv2.frames import FrameFeed
+from edge_mnv2.frames import FrameFeed, open_unless_stopped
 from edge_mnv2.overlay import Hud, draw_overlay
+from edge_mnv2.overlay.banner import draw_lost_banner
 from edge_mnv2.predictor import Predictor
 from edge_mnv2.results import Classification, Detections, FrameResult
+from edge_mnv2.run_summary import RunFigures, RunSummary
 from edge_mnv2.segments import segments_of
 from edge_mnv2.sinks.base import SinkSpec, check_outputs
 from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
 from edge_mnv2.telemetry.memory import peak_memory_mib
-from edge_mnv2.telemetry.stages import Percentiles, RateMeter, StageTimes
+from edge_mnv2.telemetry.stages import RateMeter, StageTimes
 from engines import EngineError
 
+# How often the last frame is shown again, with a banner, while a camera is away.
+_BANNER_INTERVAL_NS = 1_000_000_000
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class RunSummary:
-    """What a run did and what it cost.
-
-    Attributes:
-        frames: Frames that were processed.
-        elapsed_s: From the start of the loop to the last result.
-        drops: Lost frames and results by cause.
-        bad_frames: Pictures and frames that could not be decoded; each was logged.
-        failures: Why the run is not a success, one line each, logged when it happened; empty for a good run.
-        found: By label: boxes; frames that show it (segmentation), or whose best class it is.
-        engine: Backend and precision of the last frames, such as `tensorrt fp16`.
-        engine_since: How many frames there were before these.
-        stages: Percentiles by stage, of the frames of that engine.
-        peak_memory_mib: Largest resident size of the process.
-        interrupted: Whether a stop was asked for before the source ended.
-    """
-
-    frames: int = 0
-    elapsed_s: float = 0.0
-    drops: dict[str, int] = field(default_factory=dict)
-    bad_frames: int = 0
-    failures: list[str] = field(default_factory=list)
-    found: Counter[str] = field(default_factory=Counter)
-    engine: str = ""
-    engine_since: int = 0
-    stages: dict[str, Percentiles] = field(default_factory=dict)
-    peak_memory_mib: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def fps(self) -> float | None:
-        """Results per second, None without any."""
-        return self.frames / self.elapsed_s if self.elapsed_s > 0 else None
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that was asked for was done."""
-        return not self.failures and not self.bad_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +47,17 @@ class RunControl:
         stop: Set by whoever wants the run to end; the frame in hand is finished.
         max_frames: Most frames processed; None for all.
         on_frame: Called after each frame with how many are done and how many there are, None if unknown.
+        states: Where the source puts its changes of state, if it has any.
+        shows_hud: Whether the overlay has its status line, asked for each frame.
+        figures: Kept up to date while it runs.
     """
 
     stop: threading.Event
     max_frames: int | None = None
     on_frame: Callable[[int, int | None], None] | None = None
+    states: StateBox = field(default_factory=StateBox)
+    shows_hud: Callable[[], bool] = lambda: True
+    figures: RunFigures = field(default_factory=RunFigures)
 
 
 def run_pipeline(
@@ -113,7 +83,9 @@ def run_pipeline(
     """
     with ExitStack() as stack:
         stack.callback(source.close)
-        info = source.open()
+        info = open_unless_stopped(source, control.stop)
+        if info is None:
+            return RunSummary(interrupted=True)
         specs = sinks_for(info)
         check_outputs(info.paths, specs)
         outlets: list[Outlet | QueuedOutlet] = []
@@ -138,8 +110,9 @@ class _Loop:
         self._predictor = predictor
         self._outlets = outlets
         self._control = control
-        self._wants_canvas = any(outlet.wants_canvas for outlet in outlets)
         self._canvas = np.empty((0, 0, 3), np.uint8)
+        self._state: StateChange | None = None
+        self._shown_ns = 0
         self._times = StageTimes()
         self._rate = RateMeter()
         self._summary = RunSummary()
@@ -154,6 +127,9 @@ class _Loop:
         frames = self._feed.frames()
         try:
             for frame in frames:
+                self._tell_states()
+                if frame is None:
+                    continue
                 with frame:
                     self._process(frame)
                 summary.frames += 1
@@ -182,15 +158,18 @@ class _Loop:
     def _finish(self) -> RunSummary:
         summary = self._summary
         summary.bad_frames = self._feed.bad_frames
-        summary.drops["newer frame came"] = self._feed.dropped
-        for outlet in self._outlets:
-            summary.drops[outlet.name] = outlet.dropped
+        summary.drops = self._drops()
         summary.stages = self._times.percentiles()
         summary.peak_memory_mib = peak_memory_mib()
         if not (summary.frames or summary.bad_frames or summary.failures or summary.interrupted):
             summary.failures.append(f"{self._info.name} gave no frame.")
             _log.error("%s", summary.failures[-1])
         return summary
+
+    def _drops(self) -> dict[str, int]:
+        drops = {"newer frame came": self._feed.dropped}
+        # A new dictionary each time: others may be going through the last one.
+        return {**drops, **{outlet.name: outlet.dropped for outlet in self._outlets}}
 
     def _process(self, frame: Frame) -> None:
         found, stages_ms = self._predictor.predict(frame.image)
@@ -199,11 +178,12 @@ class _Loop:
         age_ms = (now_ns - frame.captured_ns) / 1e6
         fps = self._rate.tick(now_ns)
         canvas = None
-        if self._wants_canvas:
+        if any(outlet.wants_canvas for outlet in self._outlets):
             start_ns = time.perf_counter_ns()
             canvas = self._canvas_of(frame.image)
             # A rate means nothing on still pictures.
-            hud = None if self._info.size is None else Hud(fps, age_ms, self._feed.dropped)
+            has_hud = self._info.size is not None and self._control.shows_hud()
+            hud = Hud(fps, age_ms, self._feed.dropped) if has_hud else None
             draw_overlay(canvas, found, self._predictor.labels, hud)
             stages_ms["overlay"] = (time.perf_counter_ns() - start_ns) / 1e6
         result = FrameResult(
@@ -227,7 +207,36 @@ class _Loop:
         for outlet in self._outlets:
             outlet.write(result)
         self._times.add("sinks", (time.perf_counter_ns() - start_ns) / 1e6)
+        self._control.figures.drops = self._drops()
         self._summary.found.update(map(result.label, _counted(result)))
+
+    def _tell_states(self) -> None:
+        """Tell the sinks what happened to the camera; while it is away, show its last frame with a banner."""
+        now_ns = time.monotonic_ns()
+        changes = self._control.states.take()
+        for change in changes:
+            self._state = change
+            self._summary.camera_losses += change.state is CameraState.LOST
+            _log_state(self._info.name, change)
+            self._show(change, is_change=True)
+            self._shown_ns = now_ns
+        if (
+            self._state is not None
+            and is_away(self._state)
+            and now_ns - self._shown_ns >= _BANNER_INTERVAL_NS
+        ):
+            self._show(self._state, is_change=False)
+            self._shown_ns = now_ns
+
+    def _show(self, change: StateChange, *, is_change: bool) -> None:
+        status = to_status(self._info.name, change, is_change=is_change)
+        wanted = any(outlet.wants_canvas for outlet in self._outlets)
+        if wanted and self._canvas.size and is_away(change):
+            canvas = self._canvas.copy()
+            draw_lost_banner(canvas, status)
+            status = replace(status, canvas=canvas)
+        for outlet in self._outlets:
+            outlet.write(status)
 
     def _note_engine(self) -> None:
         """Begin the statistics anew where another engine took over: times of two would mean nothing."""
@@ -236,6 +245,7 @@ class _Loop:
             if self._summary.engine:
                 self._times.clear()
             self._summary.engine, self._summary.engine_since = engine, self._summary.frames
+            self._control.figures.engine = engine
 
     def _canvas_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the canvas with the frame on it: one buffer, made anew only when the size changes."""
@@ -243,6 +253,16 @@ class _Loop:
             self._canvas = np.empty_like(image)
         np.copyto(self._canvas, image)
         return self._canvas
+
+
+def _log_state(name: str, change: StateChange) -> None:
+    # Most reasons begin with the camera's name, too.
+    reason = f": {change.reason.removeprefix(name).lstrip()}" if change.reason else ""
+    level = logging.WARNING if change.state in (CameraState.STALLED, CameraState.LOST) else logging.INFO
+    # A camera that stays away is opened again and again: only the first attempts are news.
+    if change.attempt > 1 and change.state is not CameraState.LIVE:
+        level = logging.DEBUG
+    _log.log(level, "%s is %s%s", name, change.state.value, reason)
 
 
 def _counted(result: FrameResult) -> list[int]:

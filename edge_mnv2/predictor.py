@@ -6,13 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_mnv2.backends import Opened, PlanOptions, first_line, log_progress, open_onnx, open_tensorrt
+from edge_mnv2.engine_turns import EngineTurns
 from edge_mnv2.errors import PlanRefusedError, RequestError, WeightsError
 from edge_mnv2.networks.base import INPUT_NAME, Network
 from edge_mnv2.results import Result
@@ -69,6 +72,8 @@ class Predictor:
         engine: Opened on the network's graph; `close` closes it.
         precision: Of the graph, for records.
         successor: Of the engine, from when it is ready; None where there will be none.
+        remake: Makes the network for other decoder options; None where they cannot be changed.
+        decoder: Options of `network`.
     """
 
     def __init__(
@@ -81,15 +86,54 @@ class Predictor:
         precision: str = "fp32",
         *,
         successor: Successor | None = None,
+        remake: Callable[[DecoderOptions], Network[Any]] | None = None,
+        decoder: DecoderOptions | None = None,
     ) -> None:
         self.name = name
         self.task = task
         self.labels = labels
-        self.backend = engine.backend
-        self.precision = precision
-        self._network = network
-        self._engine = engine
-        self._successor = successor
+        self._decoded = _Decoded(decoder or DecoderOptions(), network)
+        self._remake = remake
+        self._turns = EngineTurns(engine, precision, successor)
+        self._is_shared = False
+        self._owns_engine = True
+
+    @property
+    def backend(self) -> str:
+        """The engine that serves now."""
+        return self._turns.backend
+
+    @property
+    def precision(self) -> str:
+        """Of the engine that serves now."""
+        return self._turns.precision
+
+    @property
+    def decoder(self) -> DecoderOptions:
+        """What is reported now."""
+        return self._decoded.options
+
+    def change_decoder(self, options: DecoderOptions) -> None:
+        """Report this from the next picture on; from any thread.
+
+        Raises:
+            RequestError: A class is unknown, an option is out of range, or nothing can be changed.
+        """
+        if self._remake is None:
+            raise RequestError(f"What {self.name} reports cannot be changed.")
+        self._decoded = _Decoded(options, self._remake(options))
+
+    def for_camera(self, options: DecoderOptions) -> Predictor:
+        """Return a predictor that takes turns with this one on the same engine, which this one closes.
+
+        Raises:
+            RequestError: As `change_decoder`.
+        """
+        self._is_shared = True
+        other = copy(self)
+        other._owns_engine = False
+        other.change_decoder(options)
+        return other
 
     def predict(self, image: NDArray[np.uint8]) -> tuple[Result, dict[str, float]]:
         """Say what a picture shows.
@@ -99,44 +143,44 @@ class Predictor:
 
         Returns:
             Detections, a segmentation map or a classification, by the model's task; and the duration in ms of
-            `prepare`, `infer` and `decode`.
+            `prepare`, `infer` and `decode`, and of `wait` for the engine where cameras share it.
 
         Raises:
             EngineError: The backend failed.
             PlanRefusedError: The TensorRT plan that was required disagrees with ONNX Runtime.
         """
-        if self._successor is not None:
-            self._take_over(self._successor)
-        feeds = self._engine.input_buffers
-        start_ns = time.perf_counter_ns()
-        geometry = self._network.prepare(image, feeds[INPUT_NAME])
-        prepared_ns = time.perf_counter_ns()
-        outputs = self._engine.run(feeds)
-        inferred_ns = time.perf_counter_ns()
-        found: Result = self._network.decode(outputs, geometry)
-        decoded_ns = time.perf_counter_ns()
-        return found, {
+        network = self._decoded.network
+        asked_ns = time.perf_counter_ns()
+        with self._turns.turn() as engine:
+            feeds = engine.input_buffers
+            start_ns = time.perf_counter_ns()
+            geometry = network.prepare(image, feeds[INPUT_NAME])
+            prepared_ns = time.perf_counter_ns()
+            outputs = engine.run(feeds)
+            inferred_ns = time.perf_counter_ns()
+            found: Result = network.decode(outputs, geometry)
+            decoded_ns = time.perf_counter_ns()
+        stages_ms = {
             "prepare": (prepared_ns - start_ns) / 1e6,
             "infer": (inferred_ns - prepared_ns) / 1e6,
             "decode": (decoded_ns - inferred_ns) / 1e6,
         }
+        if self._is_shared:
+            stages_ms = {"wait": (start_ns - asked_ns) / 1e6, **stages_ms}
+        return found, stages_ms
 
     def close(self) -> None:
-        """Close the engine, and give up one that is still being made."""
-        if self._successor is not None:
-            self._successor.close()
-        self._engine.close()
+        """Close the engine, and give up one that is still being made; one of `for_camera` does nothing."""
+        if self._owns_engine:
+            self._turns.close()
 
-    def _take_over(self, successor: Successor) -> None:
-        """Let the successor take over, if it is ready: between two frames nobody uses the engine."""
-        opened = successor.take()
-        if opened is None:
-            return
-        self._engine.close()
-        self._engine, self.precision = opened.engine, opened.precision
-        self.backend = opened.engine.backend
-        self._successor = None
-        _log.info("engine: %s, %s, takes over from here", self.backend, self.precision)
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """Options and the network made of them: changed together, so that a thread sees both or neither."""
+
+    options: DecoderOptions
+    network: Network[Any]
 
 
 def open_predictor(model_name: str, options: PredictorOptions | None = None) -> Predictor:
@@ -176,7 +220,15 @@ def open_predictor(model_name: str, options: PredictorOptions | None = None) -> 
     elif opened.plan is not None:
         _log.info("engine: tensorrt, %s (%s)", opened.precision, choice.why)
     return Predictor(
-        model.name, model.task, model.labels, network, opened.engine, opened.precision, successor=successor
+        model.name,
+        model.task,
+        model.labels,
+        network,
+        opened.engine,
+        opened.precision,
+        successor=successor,
+        remake=partial(make_network, model),
+        decoder=options.decoder,
     )
 
 

@@ -137,6 +137,38 @@ class FrameResult:
         return self if self.canvas is None else replace(self, canvas=self.canvas.copy())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraStatus:
+    """What a camera does, on its way to the sinks.
+
+    Attributes:
+        origin: The device or stream, without credentials.
+        state: `opening`, `live`, `stalled`, `lost` or `reconnecting`.
+        reason: Why, as a sentence; empty where the state says it all.
+        at: When this began.
+        lost_since: Time of the last frame; None while the camera is live, and before its first frame.
+        attempt: How often it was opened since it was live.
+        is_change: Whether this is news; False where the same is shown again with a newer canvas.
+        shown_ns: Now, `time.monotonic_ns` domain.
+        canvas: The last frame with its overlay and a banner that says since when it is lost; None when
+            no sink wants pixels, before the first frame, and while it is live. As `FrameResult.canvas`.
+    """
+
+    origin: str
+    state: str
+    reason: str
+    at: datetime
+    lost_since: datetime | None = None
+    attempt: int = 0
+    is_change: bool = True
+    shown_ns: int = 0
+    canvas: NDArray[np.uint8] | None = None
+
+    def with_own_canvas(self) -> CameraStatus:
+        """Return this status with a copy of the canvas, for a sink that works later."""
+        return self if self.canvas is None else replace(self, canvas=self.canvas.copy())
+
+
 def _check(name: str, array: NDArray[np.generic], shape: tuple[int, ...], dtype: type) -> None:
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, received {array.dtype} {array.shape}.")

@@ -14,7 +14,14 @@ from edge_mnv2.networks.classifier import Classifier, ClassifierSpec
 from edge_mnv2.networks.deeplabv3 import DeepLab, DeepLabSpec
 from edge_mnv2.networks.ssdlite import SsdLite, SsdLiteSpec
 from edge_mnv2.predictor import Predictor
-from edge_mnv2.results import Classification, Detections, FrameResult, Result, SegmentationMap
+from edge_mnv2.results import (
+    CameraStatus,
+    Classification,
+    Detections,
+    FrameResult,
+    Result,
+    SegmentationMap,
+)
 from engines import FakeEngine, TensorSpec
 
 LABELS = {1: "person", 2: "bicycle"}
@@ -62,6 +69,18 @@ def frame_result(seq: int = 0, found: Result | None = None, **changes: Any) -> F
         "canvas": np.full((48, 64, 3), seq % 256, np.uint8),
     }
     return FrameResult(**(values | changes))
+
+
+def camera_status(state: str, **changes: Any) -> CameraStatus:  # noqa: ANN401
+    """Return a change of a camera's state, with a reason."""
+    values: dict[str, Any] = {
+        "origin": "rtsp://***@camera/stream",
+        "state": state,
+        "reason": "" if state == "live" else "No frame for 2 s.",
+        "at": datetime(2026, 1, 1, tzinfo=timezone.utc),
+        "lost_since": None if state == "live" else datetime(2025, 12, 31, 23, 59, 58, tzinfo=timezone.utc),
+    }
+    return CameraStatus(**(values | changes))
 
 
 def fake_predictor(before: Callable[[], None] = lambda: None) -> Predictor:

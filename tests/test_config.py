@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from camera import Transform
 from edge_mnv2.config import RunConfig, read_config
 from edge_mnv2.errors import RequestError
 from edge_mnv2.predictor import PredictorOptions
@@ -208,3 +209,64 @@ def test_a_ready_made_file_is_found_by_name_unless_there_is_one_of_ones_own(
 def test_the_published_schema_is_the_models() -> None:
     published = json.loads((ROOT / "configs" / "schema.json").read_text())
     assert published == RunConfig.model_json_schema()
+
+
+# Several cameras.
+
+
+def test_what_is_said_outside_holds_for_each_camera_that_says_nothing_else() -> None:
+    found = read_config(
+        None,
+        {
+            "threshold": 0.7,
+            "rotate": 180,
+            "cameras": {
+                "door": {"source": "rtsp://door/1", "threshold": 0.4, "jsonl": "door.jsonl"},
+                "back yard": {"source": 0, "crop": "0,0,320x240"},
+            },
+        },
+    )
+    door, yard = found.each_camera().values()
+    assert [*found.each_camera()] == ["door", "back yard"]
+    assert (door.source, door.threshold, door.rotate, door.jsonl) == (
+        "rtsp://door/1",
+        0.4,
+        180,
+        Path("door.jsonl"),
+    )
+    assert (yard.source, yard.threshold, yard.rotate, yard.jsonl) == ("0", 0.7, 180, None)
+    assert yard.camera_options().transform == Transform((0, 0, 320, 240), 180, None)
+    assert yard.decoder_options() == DecoderOptions(threshold=0.7)
+
+
+def test_one_camera_is_all_of_it() -> None:
+    found = read_config(None, {"source": "test://", "stall_s": 5, "isolation": "thread", "flip": "both"})
+    ((name, camera),) = found.each_camera().items()
+    assert (name, camera.source) == ("", "test://")
+    options = camera.camera_options()
+    assert (options.isolation, options.transform.flip, options.supervision.stall_s) == ("thread", "both", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cameras: {}", "cameras: dictionary should have at least 1 item"),
+        ("cameras: {a: {}}", "cameras.a.source: it must be given."),
+        ("cameras: {a: {source: x, model: y}}", "cameras.a.model: there is no such setting."),
+        ("cameras: {a: {source: x, treshold: 1}}", "Did you mean threshold?"),
+        ("cameras: {a: {source: x, rotate: 45}}", "cameras.a.rotate: input should be 0, 90, 180 or 270"),
+        ("cameras: {a: {source: x, crop: '1,2'}}", "cameras.a.crop: "),
+        ("cameras: {'../a': {source: x}}", "cameras"),
+        (
+            "{source: x, cameras: {a: {source: x}}}",
+            "source: there are cameras, each with a source of its own.",
+        ),
+        ("{jsonl: x, cameras: {a: {source: x}}}", "jsonl: give each of the cameras its own."),
+        ("{source: x, stall_s: 0}", "stall_s: input should be greater than 0"),
+        ("{source: x, flip: up}", "flip: input should be 'horizontal', 'vertical' or 'both'"),
+    ],
+)
+def test_wrong_cameras_are_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read_config(write(tmp_path, text), {})
+    assert words in str(caught.value)

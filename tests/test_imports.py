@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 VENDORS = (
     *("onnxruntime", "onnx", "tensorrt", "pycuda", "picamera2", "cv2", "google"),
-    *("pycocotools", "tflite", "torch"),
+    *("pycocotools", "tflite", "torch", "gi", "aiohttp"),
 )
 MODULES = sorted(
     module.name

@@ -9,12 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from camera import BadFrameError, CameraError, EndOfStream, Frame, FrameSource, SourceInfo, open_source
+from camera import (
+    BadFrameError,
+    CameraError,
+    CameraState,
+    EndOfStream,
+    Frame,
+    FrameSource,
+    SourceInfo,
+    StateChange,
+    open_source,
+)
+from edge_mnv2.camera_states import StateBox
 from edge_mnv2.errors import OutputPathError, RunError, SinkError
 from edge_mnv2.overlay import draw_overlay
-from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor
-from edge_mnv2.results import Classification, FrameResult, SegmentationMap
+from edge_mnv2.results import CameraStatus, Classification, FrameResult, SegmentationMap
+from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.sinks.base import SinkSpec
 from engines import EngineError
 from tests.samples import CLASSIFIER_LABELS, LABELS, fake_classifier, fake_predictor, fake_segmenter
@@ -245,13 +257,14 @@ def test_the_frame_itself_goes_to_the_network_and_nothing_is_copied(make: Callab
     height, width = 1000, 1500
     seen: list[int] = []
     predictor = make()
-    prepare = predictor._network.prepare
+    network = predictor._decoded.network
+    prepare = network.prepare
 
     def spy(image: np.ndarray, out: np.ndarray) -> object:
         seen.append(image.ctypes.data)
         return prepare(image, out)
 
-    predictor._network.prepare = spy  # type: ignore[method-assign]
+    network.prepare = spy  # type: ignore[method-assign]
     images = [np.zeros((height, width, 3), np.uint8) for _ in range(3)]
     frames = [Frame(image, seq, time.monotonic_ns(), "list") for seq, image in enumerate(images)]
     tracemalloc.start()
@@ -364,7 +377,7 @@ def test_times_begin_anew_where_another_engine_takes_over() -> None:
     def watch(done: int, _: int | None) -> None:
         if done == 2:  # as a successor does between two frames
             slow.set()
-            predictor.backend, predictor.precision = "tensorrt", "fp16"
+            predictor._turns.backend, predictor._turns.precision = "tensorrt", "fp16"
 
     control = RunControl(threading.Event(), on_frame=watch)
     summary = run_pipeline(ListSource([frame(seq) for seq in range(5)]), predictor, lambda _: [], control)
@@ -382,3 +395,126 @@ def test_a_failure_to_run_is_in_the_summary() -> None:
     summary = run(ListSource([frame(0)]), collector, predictor=fake_predictor(refuse))
     assert summary.failures == ["The plan disagrees."]
     assert collector.closed
+
+
+# A camera that goes and comes back.
+
+
+class StatesCollector(Collector):
+    """Keeps states, too, and says when one came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[CameraStatus] = []
+        self.written = threading.Event()
+        self.repeated = threading.Event()
+
+    def write(self, result: FrameResult) -> None:
+        super().write(result)
+        self.written.set()
+
+    def show(self, status: CameraStatus) -> None:
+        self.states.append(status)
+        if not status.is_change:
+            self.repeated.set()
+
+
+class LeavingCamera(ListSource):
+    """Gives a frame, is lost until somebody has seen the banner, and comes back."""
+
+    def __init__(self, states: StateBox, sink: StatesCollector) -> None:
+        super().__init__([], live=True)
+        self.states = states
+        self.sink = sink
+        self.reads = 0
+
+    def change(self, state: CameraState, reason: str = "", **values: int) -> None:
+        self.states.put(StateChange(state, reason, time.monotonic_ns(), **values))
+
+    def read(self) -> Frame:
+        self.reads += 1
+        if self.reads == 1:
+            self.change(CameraState.LIVE)
+            return frame(0)
+        if self.reads == 2:
+            assert self.sink.written.wait(30)
+            lost_since_ns = time.monotonic_ns()
+            self.change(CameraState.LOST, "Its cable was pulled.", lost_since_ns=lost_since_ns)
+            self.change(CameraState.RECONNECTING, lost_since_ns=lost_since_ns, attempt=1)
+            assert self.sink.repeated.wait(30)
+            self.change(CameraState.LIVE)
+            return frame(7)
+        raise EndOfStream("no more")
+
+
+def test_sinks_hear_of_a_lost_camera_and_see_its_last_frame_with_a_banner(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    states, sink = StateBox(), StatesCollector()
+    specs = [SinkSpec("sink", lambda _: sink, wants_canvas=True)]
+    with caplog.at_level("INFO"):
+        summary = run_pipeline(
+            LeavingCamera(states, sink),
+            fake_predictor(),
+            lambda _: specs,
+            RunControl(threading.Event(), states=states),
+        )
+    assert (summary.frames, summary.camera_losses, summary.ok) == (2, 1, True)
+    assert [result.seq for result in sink.results] == [0, 7]
+    told = [status for status in sink.states if status.is_change]
+    assert [status.state for status in told] == ["live", "lost", "reconnecting", "live"]
+    assert [status.lost_since is None for status in told] == [True, False, False, True]
+    assert [status.canvas is None for status in told] == [True, False, False, True]
+    assert told[1].origin == "list"
+    assert 0 <= (told[1].at - told[1].lost_since).total_seconds() < 30  # type: ignore[operator]
+    repeated = [status for status in sink.states if not status.is_change]
+    assert {status.state for status in repeated} == {"reconnecting"}
+    for status in (*told[1:3], *repeated):
+        assert status.canvas is not None
+        assert status.canvas.shape == (8, 8, 3)
+    assert [record.getMessage() for record in caplog.records if "list is" in record.getMessage()] == [
+        "list is live",
+        "list is lost: Its cable was pulled.",
+        "list is reconnecting",
+        "list is live",
+    ]
+
+
+def test_a_stop_ends_a_run_whose_camera_does_not_open() -> None:
+    class Hanging(ListSource):
+        def __init__(self) -> None:
+            super().__init__([], live=True)
+            self.let_go = threading.Event()
+
+        def open(self) -> SourceInfo:
+            assert self.let_go.wait(30)
+            raise CameraError("closed while it was opened")
+
+        def close(self) -> None:
+            self.let_go.set()
+
+    stop = threading.Event()
+    stop.set()
+    summary = run(Hanging(), Collector(), stop=stop)
+    assert (summary.frames, summary.interrupted, summary.ok) == (0, True, True)
+
+
+def test_the_status_line_can_be_hidden_while_it_runs() -> None:
+    shown = iter([True, False])
+    pixels = []
+
+    class Keeper(Collector):
+        def write(self, result: FrameResult) -> None:
+            assert result.canvas is not None
+            pixels.append(result.canvas.copy())
+
+    frames = [
+        Frame(np.full((120, 160, 3), 90, np.uint8), seq, time.monotonic_ns(), "list") for seq in range(2)
+    ]
+    source = ListSource(frames)
+    control = RunControl(threading.Event(), shows_hud=lambda: next(shown))
+    run_pipeline(source, fake_predictor(), lambda _: [SinkSpec("k", lambda _: Keeper(), True)], control)
+    with_hud, without = pixels
+    assert (without[0] == 90).all()
+    assert not (with_hud[:20] == without[:20]).all()
+    assert (with_hud[40:] == without[40:]).all()

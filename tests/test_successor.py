@@ -20,9 +20,10 @@ import edge_mnv2.predictor
 from camera import open_source
 from edge_mnv2.backends import Opened, PlanOptions, open_tensorrt, synthetic_frames
 from edge_mnv2.errors import PlanRefusedError, RequestError
-from edge_mnv2.pipeline import RunControl, RunSummary, run_pipeline
+from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor, PredictorOptions, open_predictor
 from edge_mnv2.results import Detections, Result
+from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.sinks.specs import jsonl_spec
 from edge_mnv2.successor import Successor
 from edge_mnv2.zoo.model import Variant, load_model
@@ -228,7 +229,7 @@ def test_onnx_runtime_answers_at_once_and_tensorrt_takes_over_between_two_frames
         before = [predictor.predict(image)[0] for _ in range(3)]
         assert (predictor.backend, predictor.precision) == ("onnxruntime", "fp32")
         assert cuda.launches == 0
-        first = predictor._engine
+        first = predictor._turns._engine
         gate.release.set()
 
         def predict() -> bool:

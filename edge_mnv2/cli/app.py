@@ -12,6 +12,7 @@ from edge_mnv2 import __version__
 from edge_mnv2.cli import (
     batch_command,
     build_commands,
+    camera_commands,
     check_commands,
     models_commands,
     plan_commands,
@@ -37,6 +38,7 @@ models_commands.app.command("check")(build_commands.check)
 models_commands.app.command("compare")(plan_commands.compare)
 models_commands.app.command("prune")(plan_commands.prune)
 app.add_typer(models_commands.app, name="models")
+app.add_typer(camera_commands.app, name="cameras")
 app.command("eval")(check_commands.evaluate)
 app.command("doctor")(check_commands.doctor)
 
@@ -45,6 +47,8 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__
 
 # Typer answers KeyboardInterrupt with the shell's code for it; ours are 0, 1 and 2.
 _INTERRUPTED = 130
+
+_WEB_ADDRESS = "127.0.0.1:8080"
 
 _log = logging.getLogger("edge_mnv2")
 
@@ -79,7 +83,7 @@ def run_app(arguments: Sequence[str], stop: StopRequest) -> int:
     """
     logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler()], force=True)
     try:
-        code = app(args=list(arguments), prog_name="edge-mnv2", standalone_mode=False, obj=stop)
+        code = app(args=_with_address(arguments), prog_name="edge-mnv2", standalone_mode=False, obj=stop)
     except _USAGE_ERROR as error:
         _report_usage(error)
         return 2
@@ -95,6 +99,15 @@ def run_app(arguments: Sequence[str], stop: StopRequest) -> int:
         print_error("interrupted.")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _with_address(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the address of `--web` where it was left out: typer knows no such options."""
+    given = list(arguments)
+    for number, word in enumerate(given):
+        if word == "--web" and (number + 1 == len(given) or given[number + 1].startswith("-")):
+            given[number] = f"--web={_WEB_ADDRESS}"
+    return given
 
 
 def _report_usage(error: Any) -> None:  # noqa: ANN401 - click's UsageError, see _USAGE_ERROR

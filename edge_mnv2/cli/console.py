@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_mnv2.pipeline import RunSummary
+    from edge_mnv2.run_summary import RunSummary
     from engines.tensorrt.build_process import BuildProgress
 
 # Tables that are piped into a file or an issue keep their columns.
@@ -117,11 +117,11 @@ def plan_progress() -> Iterator[Callable[[BuildProgress], None]]:
         bar.stop()
 
 
-def print_summary(summary: RunSummary, console: Console) -> None:
-    """Print what a run did and cost, as tables."""
+def print_summary(summary: RunSummary, console: Console, name: str = "") -> None:
+    """Print what a run did and cost, as tables; with the camera's name where there are several."""
     from rich.table import Table
 
-    totals = Table(title="Summary", title_justify="left", show_header=False)
+    totals = Table(title=f"Summary of {name}" if name else "Summary", title_justify="left", show_header=False)
     fps = "-" if summary.fps is None else f"{summary.fps:.1f}"
     drops = ", ".join(f"{count} {cause}" for cause, count in summary.drops.items() if count)
     totals.add_row("frames", str(summary.frames))
@@ -131,6 +131,8 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     totals.add_row("engine", (summary.engine or "-") + since)
     totals.add_row("FPS", fps)
     totals.add_row("dropped", drops or "0")
+    if summary.camera_losses:
+        totals.add_row("camera lost", str(summary.camera_losses))
     totals.add_row("bad pictures or frames", str(summary.bad_frames))
     totals.add_row("peak memory", f"{summary.peak_memory_mib:.0f} MiB")
     found = ", ".join(f"{label} {count}" for label, count in summary.found.most_common(_MOST_LABELS))
@@ -140,8 +142,8 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         totals.add_row("failed", failure)
     console.print(totals)
     stages = Table("stage", title="Milliseconds per frame", title_justify="left")
-    for name in ("p50", "p95", "p99"):
-        stages.add_column(name, justify="right")
+    for heading in ("p50", "p95", "p99"):
+        stages.add_column(heading, justify="right")
     for stage, times in summary.stages.items():
         stages.add_row(stage, *(f"{value:.2f}" for value in (times.p50_ms, times.p95_ms, times.p99_ms)))
     if summary.stages:

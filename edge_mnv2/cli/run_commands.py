@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +12,8 @@ from edge_mnv2.cli import options
 from edge_mnv2.cli.console import make_console, plan_progress, print_summary, progress
 
 if TYPE_CHECKING:
-    from camera import SourceInfo
-    from edge_mnv2.config import RunConfig
-    from edge_mnv2.pipeline import RunSummary
     from edge_mnv2.predictor import Predictor, PredictorOptions
-    from edge_mnv2.sinks.base import SinkSpec
+    from edge_mnv2.run_summary import RunSummary
 
 
 def run(
@@ -27,8 +23,28 @@ def run(
         typer.Option(
             "--source",
             "-s",
-            help="Video, picture, folder, glob, /dev/videoN or its number, or test://",
+            help="Video, picture, folder, glob, /dev/videoN or its number, csi://N, rtsp://, http://, "
+            "gst://, replay://FILE, or test://. `edge-mnv2 cameras` lists what is there.",
         ),
+    ] = None,
+    isolation: Annotated[
+        str | None,
+        typer.Option(
+            "--isolation", help="Read a camera in a process of its own, or in a thread of this one."
+        ),
+    ] = None,
+    stall: Annotated[
+        float | None,
+        typer.Option("--stall", help="Open a camera anew after so many seconds without a frame."),
+    ] = None,
+    rotate: Annotated[
+        int | None, typer.Option("--rotate", help="Turn frames clockwise: 90, 180 or 270 degrees.")
+    ] = None,
+    flip: Annotated[
+        str | None, typer.Option("--flip", help="Mirror frames: horizontal, vertical or both.")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option("--crop", help="Use a part of the frame: X,Y,WIDTHxHEIGHT in pixels.")
     ] = None,
     model: options.Model = None,
     engine: options.Engine = None,
@@ -52,6 +68,33 @@ def run(
     pictures: Annotated[
         Path | None, typer.Option("--pictures", help="Write annotated pictures into this folder.")
     ] = None,
+    record_session: Annotated[
+        Path | None,
+        typer.Option(
+            "--record-session", help="Keep frames as received in this file; replay://FILE plays it."
+        ),
+    ] = None,
+    session_quality: Annotated[
+        int | None,
+        typer.Option(
+            "--session-quality", help="Keep them as JPEG of this quality. Left out: pixel by pixel."
+        ),
+    ] = None,
+    session_max_mb: Annotated[
+        int | None, typer.Option("--session-max-mb", help="Stop to keep frames at this size.")
+    ] = None,
+    display: Annotated[
+        bool | None,
+        typer.Option("--display", help="Show a window: q quits, space pauses, s saves, h hides the HUD."),
+    ] = None,
+    web: Annotated[
+        str | None,
+        typer.Option("--web", metavar="[HOST:PORT]", help="Serve a live view. Left out: 127.0.0.1:8080."),
+    ] = None,
+    web_token_file: Annotated[
+        Path | None,
+        typer.Option("--web-token-file", help="File with the token that other machines must give."),
+    ] = None,
     max_frames: Annotated[
         int | None, typer.Option("--max-frames", "-n", help="Stop after so many frames.")
     ] = None,
@@ -65,11 +108,17 @@ def run(
     Example: edge-mnv2 run --source clip.mp4 --video out.mp4 --jsonl out.jsonl
     """
     from edge_mnv2.config import read_config
+    from edge_mnv2.live_run import run_settings
 
     settings = read_config(
         config,
         {
             "source": source,
+            "isolation": isolation,
+            "stall_s": stall,
+            "rotate": rotate,
+            "flip": flip,
+            "crop": crop,
             "model": model,
             "engine": engine,
             "precision": precision,
@@ -85,11 +134,21 @@ def run(
             "video": video,
             "jsonl": jsonl,
             "pictures": pictures,
+            "record_session": record_session,
+            "session_quality": session_quality,
+            "session_max_mb": session_max_mb,
+            "display": display,
+            "web": web,
+            "web_token_file": web_token_file,
             "max_frames": max_frames,
         },
     )
     kept = [path for path in (config, Path(settings.model)) if path is not None]
-    return finish(_run(settings, kept, context.obj.event), to_stdout=str(settings.jsonl) != "-")
+    with progress("frames") as on_frame:
+        summaries = run_settings(settings, kept, context.obj.event, on_frame)
+    outputs = [camera.jsonl for camera in settings.each_camera().values()]
+    is_free = "-" not in map(str, outputs)  # standard output
+    return max([finish(found, name, to_stdout=is_free) for name, found in summaries.items()])
 
 
 def demo(
@@ -137,42 +196,13 @@ def open_and_wait(name: str, options: PredictorOptions, stop: threading.Event) -
         return open_predictor(name, replace(options, on_progress=on_progress, cancel=stop))
 
 
-def finish(summary: RunSummary, *, to_stdout: bool = True) -> int:
-    """Print a run's summary; return the exit code. What failed was reported when it happened."""
-    print_summary(summary, make_console(stderr=not to_stdout))
+def finish(summary: RunSummary, name: str = "", *, to_stdout: bool = True) -> int:
+    """Print a run's summary; return the exit code. What failed was reported when it happened.
+
+    Args:
+        summary: Of one source.
+        name: Of the camera, where there are several.
+        to_stdout: Whether standard output is free for it.
+    """
+    print_summary(summary, make_console(stderr=not to_stdout), name)
     return 0 if summary.ok else 1
-
-
-def _run(settings: RunConfig, kept: Sequence[Path], stop: threading.Event) -> RunSummary:
-    from camera import open_source
-    from edge_mnv2.pipeline import RunControl, run_pipeline
-    from edge_mnv2.predictor import open_predictor
-    from edge_mnv2.sinks.video import check_video_path
-
-    if settings.video is not None:
-        check_video_path(settings.video)
-    source = open_source(settings.source)
-    predictor = open_predictor(settings.model, settings.predictor_options())
-    try:
-        with progress("frames") as on_frame:
-            control = RunControl(stop, settings.max_frames, on_frame)
-            return run_pipeline(source, predictor, lambda info: _sinks(settings, kept, info), control)
-    finally:
-        predictor.close()
-
-
-def _sinks(settings: RunConfig, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:
-    """Describe the outputs; none of them may take the place of the files in `kept`."""
-    from edge_mnv2.sinks.base import check_outputs
-    from edge_mnv2.sinks.specs import jsonl_spec, pictures_spec, video_spec
-
-    specs = []
-    if settings.video is not None:
-        specs.append(video_spec(settings.video, info.fps, is_live=info.live))
-    if settings.jsonl is not None:
-        specs.append(jsonl_spec(settings.jsonl, masks=settings.masks))
-    if settings.pictures is not None:
-        # Of a video or a camera there are many by the same name.
-        specs.append(pictures_spec(settings.pictures, numbered=info.size is not None))
-    check_outputs(kept, specs)
-    return specs

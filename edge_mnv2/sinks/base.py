@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edge_mnv2.errors import OutputPathError
-from edge_mnv2.results import FrameResult
+from edge_mnv2.results import CameraStatus, FrameResult
 
 
 class Sink(Protocol):
@@ -31,6 +31,19 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class StateSink(Sink, Protocol):
+    """A sink that hears of the camera's state, too."""
+
+    def show(self, status: CameraStatus) -> None:
+        """Take a change of state, or the same one again while a camera stays away (about once a second).
+
+        Raises:
+            SinkError: It failed; it will not be written to again.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SinkSpec:
     """A sink that is still to be opened.
@@ -40,6 +53,7 @@ class SinkSpec:
         open: Opens it. The argument counts from 0; a sink that is opened again after a failure goes on where
             it stopped, or beside it, and never overwrites.
         wants_canvas: Whether it needs the frame with its overlay.
+        is_watched: Called for each frame: whether somebody looks, so that a canvas is needed; None: always.
         path: The file or folder that it writes; None for standard output.
     """
 
@@ -47,6 +61,7 @@ class SinkSpec:
     open: Callable[[int], Sink]
     wants_canvas: bool
     path: Path | None = None
+    is_watched: Callable[[], bool] | None = None
 
 
 def check_outputs(inputs: Sequence[Path], specs: Sequence[SinkSpec]) -> None:

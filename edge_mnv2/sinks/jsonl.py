@@ -1,13 +1,14 @@
-"""JSON lines: one record per frame, each line whole as soon as it is written."""
+"""JSON lines: one record per frame and change of the camera's state, each whole as soon as it is written."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from edge_mnv2.results import FrameResult
+from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.segments import import_coco_masks
-from edge_mnv2.sinks.record import to_record
+from edge_mnv2.sinks.record import to_record, to_state_record
 from edge_mnv2.sinks.text_file import TextFile
 
 
@@ -32,7 +33,15 @@ class JsonLinesSink:
 
     def write(self, result: FrameResult) -> None:
         """Append the frame's record."""
-        self._file.append(json.dumps(to_record(result, masks=self._masks), ensure_ascii=False) + "\n")
+        self._append(to_record(result, masks=self._masks))
+
+    def show(self, status: CameraStatus) -> None:
+        """Append a change of the camera's state."""
+        if status.is_change:
+            self._append(to_state_record(status))
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self._file.append(json.dumps(record, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         """Close the file."""

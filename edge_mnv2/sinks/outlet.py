@@ -6,16 +6,19 @@ import logging
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 
 from edge_mnv2.errors import RequestError, SinkError, SinkGoneError
-from edge_mnv2.results import FrameResult
-from edge_mnv2.sinks.base import Sink, SinkSpec
+from edge_mnv2.results import CameraStatus, FrameResult
+from edge_mnv2.sinks.base import Sink, SinkSpec, StateSink
 from edge_mnv2.threads import Worker
 
 _QUEUE_LENGTH = 16
 _FIRST_RETRY_S, _MAX_RETRY_S = 1.0, 60.0
 _DRAIN_TIMEOUT_S = 10.0
 _MAX_FAILURES = 100
+
+Item = FrameResult | CameraStatus
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +35,9 @@ class Outlet:
 
     def __init__(self, spec: SinkSpec) -> None:
         self.name = spec.name
-        self.wants_canvas = spec.wants_canvas
         self.failures: list[str] = []
         self.dropped = 0
+        self._spec = spec
         self._sink: Sink | None = spec.open(0)
 
     @property
@@ -42,13 +45,18 @@ class Outlet:
         """Whether results still reach the sink."""
         return self._sink is not None
 
-    def write(self, result: FrameResult) -> None:
-        """Hand one result to the sink."""
+    @property
+    def wants_canvas(self) -> bool:
+        """Whether the next result needs a canvas."""
+        return _wants_canvas(self._spec)
+
+    def write(self, result: Item) -> None:
+        """Hand one result to the sink, or a state to one that takes them."""
         if self._sink is None:
-            self.dropped += 1
+            self.dropped += isinstance(result, FrameResult)
             return
         try:
-            self._sink.write(result)
+            _hand_over(self._sink, result)
         except SinkError as error:
             self.dropped += 1
             _report(self.failures, error)
@@ -77,11 +85,10 @@ class QueuedOutlet:
 
     def __init__(self, spec: SinkSpec) -> None:
         self.name = spec.name
-        self.wants_canvas = spec.wants_canvas
         self.failures: list[str] = []
         self.dropped = 0
         self._spec = spec
-        self._queue: deque[FrameResult] = deque()
+        self._queue: deque[Item] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._deadline_s = 0.0
@@ -97,17 +104,21 @@ class QueuedOutlet:
         """Whether results may still reach the sink."""
         return self._worker.error is None and not self._is_gone
 
-    def write(self, result: FrameResult) -> None:
-        """Queue one result, with a copy of its pixels."""
+    @property
+    def wants_canvas(self) -> bool:
+        """Whether the next result needs a canvas."""
+        return _wants_canvas(self._spec)
+
+    def write(self, result: Item) -> None:
+        """Queue one result or state, with a copy of its pixels where they are wanted."""
         self._worker.check()
-        own = result.with_own_canvas() if self.wants_canvas else result
+        own = result.with_own_canvas() if self.wants_canvas else replace(result, canvas=None)
         with self._changed:
             if self._is_gone:
-                self.dropped += 1
+                self.dropped += isinstance(result, FrameResult)
                 return
             if len(self._queue) >= _QUEUE_LENGTH:
-                self._queue.popleft()
-                self.dropped += 1
+                self._drop_oldest()
             self._queue.append(own)
             self._changed.notify()
 
@@ -128,9 +139,15 @@ class QueuedOutlet:
         if not self._worker.join(max(0.0, self._deadline_s - time.monotonic())):
             _report(self.failures, SinkError(f"{self.name} is still blocked: its last results are lost."))
         with self._changed:
-            self.dropped += len(self._queue)
+            self.dropped += sum(isinstance(item, FrameResult) for item in self._queue)
             self._queue.clear()
         self._worker.check()
+
+    def _drop_oldest(self) -> None:
+        """Make room: an older result goes; what happened to the camera stays as long as it can."""
+        oldest = next((item for item in self._queue if not _is_news(item)), self._queue[0])
+        self._queue.remove(oldest)
+        self.dropped += isinstance(oldest, FrameResult)
 
     def _work(self) -> None:
         try:
@@ -141,23 +158,23 @@ class QueuedOutlet:
             if sink is not None:
                 _close(sink, self.failures)
 
-    def _next(self) -> FrameResult | None:
+    def _next(self) -> Item | None:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stopping)
             return self._queue.popleft() if self._queue else None
 
-    def _write(self, result: FrameResult) -> None:
+    def _write(self, result: Item) -> None:
         if self._sink is None:  # it failed, and the run ended before it could be opened again
-            self._count_drop()
+            self._count_drop(result)
             return
         try:
-            self._sink.write(result)
+            _hand_over(self._sink, result)
         except SinkGoneError as error:
             _report(self.failures, error)
             self._is_gone = True
-            self._count_drop()
+            self._count_drop(result)
         except SinkError as error:
-            self._count_drop()
+            self._count_drop(result)
             # Only the first of a row of failures is news.
             if self._pause_s == _FIRST_RETRY_S:
                 _report(self.failures, error)
@@ -184,9 +201,24 @@ class QueuedOutlet:
         with self._changed:
             return self._changed.wait_for(lambda: self._stopping, timeout=pause_s)
 
-    def _count_drop(self) -> None:
+    def _count_drop(self, item: Item) -> None:
         with self._changed:
-            self.dropped += 1
+            self.dropped += isinstance(item, FrameResult)
+
+
+def _wants_canvas(spec: SinkSpec) -> bool:
+    return spec.wants_canvas and (spec.is_watched is None or spec.is_watched())
+
+
+def _is_news(item: Item) -> bool:
+    return isinstance(item, CameraStatus) and item.is_change
+
+
+def _hand_over(sink: Sink, item: Item) -> None:
+    if isinstance(item, FrameResult):
+        sink.write(item)
+    elif isinstance(sink, StateSink):
+        sink.show(item)
 
 
 def _close(sink: Sink, failures: list[str]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 
-from edge_mnv2.results import Classification, Detections, FrameResult, SegmentationMap
+from edge_mnv2.results import CameraStatus, Classification, Detections, FrameResult, SegmentationMap
 from edge_mnv2.segments import coco_rle, segments_of
 
 SCHEMA = 1
@@ -27,13 +27,11 @@ def to_record(result: FrameResult, *, masks: bool = False) -> dict[str, Any]:
     Raises:
         RequestError: Masks need pycocotools, and it is not installed.
     """
-    time = result.captured_at.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     return {
         "schema": SCHEMA,
-        # File names need not be UTF-8, records are.
-        "source": os.fsencode(result.origin).decode("utf-8", "backslashreplace"),
+        "source": _source(result.origin),
         "seq": result.seq,
-        "time": time.replace("+00:00", "Z"),
+        "time": _time(result.captured_at),
         "age_ms": round(result.age_ms, 1),
         "image": {"width": result.width, "height": result.height},
         "model": result.model,
@@ -41,6 +39,30 @@ def to_record(result: FrameResult, *, masks: bool = False) -> dict[str, Any]:
         **_found(result, masks=masks),
         "stages_ms": {stage: round(value, 2) for stage, value in result.stages_ms.items()},
     }
+
+
+def to_state_record(status: CameraStatus) -> dict[str, Any]:
+    """Return a change of a camera's state as JSON-ready values: `camera` tells it from a frame's record."""
+    return {
+        "schema": SCHEMA,
+        "source": _source(status.origin),
+        "time": _time(status.at),
+        "camera": {
+            "state": status.state,
+            "reason": status.reason,
+            "lost_since": None if status.lost_since is None else _time(status.lost_since),
+            "attempt": status.attempt,
+        },
+    }
+
+
+def _source(origin: str) -> str:
+    # File names need not be UTF-8, records are.
+    return os.fsencode(origin).decode("utf-8", "backslashreplace")
+
+
+def _time(instant: datetime) -> str:
+    return instant.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _found(result: FrameResult, *, masks: bool) -> dict[str, list[dict[str, Any]]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from camera.session_writer import SessionWriter
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.jsonl import JsonLinesSink
 from edge_mnv2.sinks.pictures import PicturesSink
+from edge_mnv2.sinks.session import SessionTelemetry
 from edge_mnv2.sinks.video import VideoSink
+from edge_mnv2.sinks.window import WindowSink
 
 
 def video_spec(path: Path, fps: float | None, *, is_live: bool) -> SinkSpec:
@@ -37,4 +41,18 @@ def pictures_spec(folder: Path, *, numbered: bool) -> SinkSpec:
         open=lambda _: PicturesSink(folder, numbered=numbered),
         wants_canvas=True,
         path=folder,
+    )
+
+
+def session_spec(writer: SessionWriter) -> SinkSpec:
+    """Describe the readings of a session; see `sinks.session.SessionTelemetry`."""
+    return SinkSpec(
+        name=f"session {writer.path}", open=lambda _: SessionTelemetry(writer), wants_canvas=False
+    )
+
+
+def window_spec(source: str, on_quit: Callable[[], None], on_hud: Callable[[bool], None]) -> SinkSpec:
+    """Describe a window; see `sinks.window.WindowSink`."""
+    return SinkSpec(
+        name=f"window {source}", open=lambda _: WindowSink(source, on_quit, on_hud), wants_canvas=True
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_mnv2.errors import OutputPathError, RequestError, SinkError
-from edge_mnv2.results import FrameResult
+from edge_mnv2.results import CameraStatus, FrameResult
 
 if TYPE_CHECKING:
     import cv2
@@ -70,12 +70,20 @@ class VideoSink:
         canvas = result.canvas
         if canvas is None:
             raise SinkError(f"{self._path}: a result without a canvas cannot become video.")
+        self._append(canvas, result.captured_ns)
+
+    def show(self, status: CameraStatus) -> None:
+        """Let the video say that the camera was lost; of its absence only the beginning is kept."""
+        if status.canvas is not None and status.is_change:
+            self._append(status.canvas, status.shown_ns)
+
+    def _append(self, canvas: NDArray[np.uint8], captured_ns: int) -> None:
         if self._writer is None:
-            self._start(canvas, result.captured_ns)
+            self._start(canvas, captured_ns)
         self._check_room()
         picture = _fitted(canvas, self._size)
         assert self._writer is not None  # noqa: S101 - _start sets it or raises
-        for _ in range(self._copies(result.captured_ns)):
+        for _ in range(self._copies(captured_ns)):
             self._writer.write(picture)
             self._written += 1
 

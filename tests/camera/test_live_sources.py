@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from camera import CameraError, EndOfStream, Frame, open_source
 from camera.chain import Chain
 from camera.pictures import Pictures
-from camera.v4l2 import V4l2Camera
 
 
 def test_synthetic_frames_depend_on_their_number_alone() -> None:
@@ -65,95 +63,6 @@ def test_a_frame_is_released_once() -> None:
         frame.release()
     frame.release()
     assert released == [1]
-
-
-class FakeCapture:
-    """Stands in for cv2.VideoCapture on a V4L2 device."""
-
-    position_ms = 0.0
-    frames = 2
-
-    def __init__(self, *arguments: object) -> None:
-        self.left = self.frames
-        self.is_open = True
-
-    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
-        return self.is_open
-
-    def set(self, key: int, value: float) -> bool:
-        return True
-
-    def get(self, key: int) -> float:
-        return {
-            cv2.CAP_PROP_FPS: 30.0,
-            cv2.CAP_PROP_FRAME_WIDTH: 64.0,
-            cv2.CAP_PROP_FRAME_HEIGHT: 48.0,
-            cv2.CAP_PROP_POS_MSEC: self.position_ms,
-        }[key]
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        return (True, np.zeros((48, 64, 3), np.uint8)) if self.left >= 0 else (False, None)
-
-    def release(self) -> None:
-        self.is_open = False
-
-
-def test_v4l2_takes_the_drivers_clock_where_it_is_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device = tmp_path / "video0"
-    device.touch()
-    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    camera = V4l2Camera(device)
-    info = camera.open()
-    assert (info.live, info.fps, info.size) == (True, 30.0, (64, 48))
-    taken_ns = time.monotonic_ns() - 50_000_000
-    monkeypatch.setattr(FakeCapture, "position_ms", taken_ns / 1e6)
-    assert abs(camera.read().captured_ns - taken_ns) < 1_000_000
-    # A driver that counts from another zero: better our own clock than a wrong age.
-    monkeypatch.setattr(FakeCapture, "position_ms", 12.0)
-    before_ns = time.monotonic_ns()
-    assert camera.read().captured_ns >= before_ns
-    with pytest.raises(CameraError, match="no more frames: check its cable"):
-        camera.read()
-
-
-def test_v4l2_is_not_closed_under_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = tmp_path / "video0"
-    device.touch()
-    reading, finish, events = threading.Event(), threading.Event(), []
-
-    class Slow(FakeCapture):
-        def read(self) -> tuple[bool, np.ndarray | None]:
-            reading.set()
-            finish.wait(30)
-            events.append("read")
-            return super().read()
-
-        def release(self) -> None:
-            events.append("released")
-
-    monkeypatch.setattr(cv2, "VideoCapture", Slow)
-    camera = V4l2Camera(device)
-    camera.open()
-    reader = threading.Thread(target=camera.read)
-    reader.start()
-    reading.wait(30)
-    closer = threading.Thread(target=camera.close)
-    closer.start()
-    finish.set()
-    reader.join(30)
-    closer.join(30)
-    assert events == ["read", "released"]
-
-
-def test_v4l2_without_permission_names_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = tmp_path / "video0"
-    device.touch()
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(CameraError, match="usermod -aG video"):
-        V4l2Camera(device).open()
 
 
 def test_a_chain_reads_source_after_source_and_reports_bad_ones(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from edge_mnv2.errors import OutputPathError, SinkError, SinkGoneError
-from edge_mnv2.results import FrameResult
+from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.sinks import outlet as outlet_module
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
 from edge_mnv2.threads import Worker
-from tests.samples import frame_result
+from tests.samples import camera_status, frame_result
 
 
 class RecordingSink:
@@ -197,3 +197,62 @@ def test_a_blocked_sink_does_not_block_the_end(monkeypatch: pytest.MonkeyPatch) 
     outlet.close()
     assert "still blocked" in outlet.failures[0]
     gate.set()
+
+
+class StatefulSink(RecordingSink):
+    """Keeps states, too."""
+
+    def __init__(self, before: Callable[[FrameResult], None] = lambda _: None) -> None:
+        super().__init__(before)
+        self.states: list[CameraStatus] = []
+
+    def show(self, status: CameraStatus) -> None:
+        self.states.append(status)
+
+
+@pytest.mark.parametrize("kind", [Outlet, QueuedOutlet])
+def test_states_reach_the_sinks_that_take_them(kind: type[Outlet | QueuedOutlet]) -> None:
+    stateful, plain = StatefulSink(), RecordingSink()
+    for sink in (stateful, plain):
+        outlet = kind(spec(sink, wants_canvas=True))
+        outlet.write(frame_result(0))
+        outlet.write(camera_status("lost"))
+        outlet.close()
+        assert [result.seq for result in sink.results] == [0]
+        assert (outlet.dropped, outlet.failures) == (0, [])
+    assert [status.state for status in stateful.states] == ["lost"]
+
+
+def test_what_happened_to_the_camera_outlasts_frames_in_a_full_queue() -> None:
+    gate, started = threading.Event(), threading.Event()
+
+    def block(_: FrameResult) -> None:
+        started.set()
+        gate.wait(30)
+
+    sink = StatefulSink(block)
+    outlet = QueuedOutlet(spec(sink))
+    outlet.write(frame_result(0))
+    assert started.wait(10)
+    outlet.write(camera_status("lost"))
+    outlet.write(camera_status("lost", is_change=False))
+    outlet.write(camera_status("live"))
+    for seq in range(1, 41):
+        outlet.write(frame_result(seq))
+    gate.set()
+    outlet.close()
+    assert [status.state for status in sink.states] == ["lost", "live"]
+    assert [result.seq for result in sink.results] == [0, *range(27, 41)]
+    assert outlet.dropped == 26, "frames; a state that is only repeated is no loss"
+
+
+def test_nobody_pays_for_pixels_that_nobody_watches() -> None:
+    sink, watched = RecordingSink(), [False]
+    outlet = QueuedOutlet(SinkSpec("test", lambda _: sink, wants_canvas=True, is_watched=lambda: watched[0]))
+    assert not outlet.wants_canvas
+    outlet.write(frame_result(0))  # of another sink's canvas nothing is kept
+    watched[0] = True
+    assert outlet.wants_canvas
+    outlet.write(frame_result(1))
+    outlet.close()
+    assert [result.canvas is None for result in sink.results] == [True, False]

@@ -24,7 +24,14 @@ from edge_mnv2.sinks.jsonl import JsonLinesSink
 from edge_mnv2.sinks.record import to_record
 from edge_mnv2.sinks.specs import jsonl_spec
 from edge_mnv2.sinks.text_file import TextFile
-from tests.samples import CLASSIFIER_LABELS, classification, detections, frame_result, segmentation
+from tests.samples import (
+    CLASSIFIER_LABELS,
+    camera_status,
+    classification,
+    detections,
+    frame_result,
+    segmentation,
+)
 
 # A person in the lower left corner, two bicycles, and a class that has no label.
 MAP = [
@@ -150,6 +157,29 @@ def test_records_carry_masks_only_where_they_are_wanted(tmp_path: Path) -> None:
             sink.close()
             (line,) = (tmp_path / "r.jsonl").read_text().splitlines()
             assert [("mask" in segment) for segment in json.loads(line)["segments"]] == [masks] * 3
+
+
+def test_json_lines_say_what_the_camera_did(tmp_path: Path) -> None:
+    sink = JsonLinesSink(tmp_path / "r.jsonl")
+    sink.write(frame_result(0))
+    sink.show(camera_status("lost", attempt=2))
+    sink.show(camera_status("lost", is_change=False))
+    sink.show(camera_status("live"))
+    sink.close()
+    frame, lost, live = map(json.loads, (tmp_path / "r.jsonl").read_text().splitlines())
+    assert "camera" not in frame
+    assert lost == {
+        "schema": 1,
+        "source": "rtsp://***@camera/stream",
+        "time": "2026-01-01T00:00:00.000Z",
+        "camera": {
+            "state": "lost",
+            "reason": "No frame for 2 s.",
+            "lost_since": "2025-12-31T23:59:58.000Z",
+            "attempt": 2,
+        },
+    }
+    assert live["camera"] == {"state": "live", "reason": "", "lost_since": None, "attempt": 0}
 
 
 def test_json_lines_are_whole_after_every_write(tmp_path: Path) -> None:

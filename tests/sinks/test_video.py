@@ -10,7 +10,7 @@ import pytest
 from edge_mnv2.errors import OutputPathError, RequestError, SinkError
 from edge_mnv2.sinks.pictures import PicturesSink
 from edge_mnv2.sinks.video import VideoSink
-from tests.samples import frame_result
+from tests.samples import camera_status, frame_result
 
 
 def brightness(path: Path) -> list[float]:
@@ -21,6 +21,20 @@ def brightness(path: Path) -> list[float]:
         if not ok:
             return found
         found.append(float(image.mean()))
+
+
+def test_a_lost_camera_is_said_once_in_the_video(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "v.avi", 10, by_time=True)
+    sink.write(frame_result(0, captured_ns=0, canvas=np.full((48, 64, 3), 200, np.uint8)))
+    banner = np.full((48, 64, 3), 50, np.uint8)
+    for seconds in (1, 2, 3, 60):
+        sink.show(camera_status("lost", canvas=banner, is_change=seconds == 1, shown_ns=int(seconds * 1e9)))
+    sink.show(camera_status("live", shown_ns=int(61e9)))
+    sink.close()
+    found = brightness(tmp_path / "v.avi")
+    assert len(found) == 11
+    assert found[0] == pytest.approx(200, abs=3)
+    assert found[1:] == pytest.approx([50] * 10, abs=3)
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.avi"])

@@ -1,0 +1,63 @@
+"""How a live camera is driven, whatever it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Isolation = Literal["process", "thread"]
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """What is done to each frame before anybody sees it, in this order: crop, rotation, flip.
+
+    Attributes:
+        crop: (x, y, width, height) in pixels of the camera's frame, None for all of it.
+        rotate: Degrees clockwise: 0, 90, 180 or 270.
+        flip: `horizontal` mirrors left and right, `vertical` top and bottom, `both`; None for neither.
+    """
+
+    crop: tuple[int, int, int, int] | None = None
+    rotate: Literal[0, 90, 180, 270] = 0
+    flip: Literal["horizontal", "vertical", "both"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """When a camera is given up, and how it is opened again.
+
+    Attributes:
+        stall_s: So long without a frame, an open camera counts as stalled, and is closed and opened anew. A
+            slow one gets three of its intervals.
+        open_timeout_s: So long it may take to open, and then to its first frame.
+        first_pause_s: Before the first attempt to open it again.
+        max_pause_s: Pauses double up to here; each is shortened at random by up to a half: many cameras
+            should not come back at once. They start again from the first when it was there for this long.
+        max_attempts: Attempts in a row before it is given up with an error; None for no end.
+        retry_first: Whether to go on trying where it cannot even be opened for the first time, though the
+            request is right: the device exists, the options are known.
+    """
+
+    stall_s: float = 2.0
+    open_timeout_s: float = 10.0
+    first_pause_s: float = 0.5
+    max_pause_s: float = 2.0
+    max_attempts: int | None = None
+    retry_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CameraOptions:
+    """Everything that can be said of a camera beside its URI.
+
+    Attributes:
+        isolation: `process`: a child process reads it, and is killed where a driver hangs; `thread`: this
+            process reads it. None lets the kind of source decide.
+        transform: See `Transform`.
+        supervision: See `Supervision`.
+    """
+
+    isolation: Isolation | None = None
+    transform: Transform = field(default_factory=Transform)
+    supervision: Supervision = field(default_factory=Supervision)

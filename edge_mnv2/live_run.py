@@ -1,0 +1,203 @@
+"""A run as its settings say: cameras, one engine, outputs, a live view."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from camera import FrameSource, SourceInfo, StateChange, open_source
+from camera.credentials import without_credentials
+from camera.session_writer import Recorded, SessionWriter
+from edge_mnv2.camera_states import StateBox
+from edge_mnv2.cameras import run_side_by_side
+from edge_mnv2.errors import OutputPathError
+from edge_mnv2.pipeline import RunControl, run_pipeline
+from edge_mnv2.predictor import Predictor, open_predictor
+from edge_mnv2.run_summary import RunSummary
+from edge_mnv2.settings import CameraSettings, RunConfig
+from edge_mnv2.sinks.base import SinkSpec, check_outputs
+from edge_mnv2.sinks.specs import jsonl_spec, pictures_spec, session_spec, video_spec, window_spec
+from edge_mnv2.sinks.video import check_video_path
+from edge_mnv2.web.access import read_token
+from edge_mnv2.web.address import parse_web_address
+from edge_mnv2.web.feed import CameraFigures
+from edge_mnv2.web.server import WebOptions, WebServer
+
+_log = logging.getLogger(__name__)
+
+
+def run_settings(
+    settings: RunConfig,
+    kept: Sequence[Path],
+    stop: threading.Event,
+    on_frame: Callable[[int, int | None], None] | None = None,
+) -> dict[str, RunSummary]:
+    """Run until every source ends or a stop is asked for.
+
+    Args:
+        settings: What to do.
+        kept: Files that no output may take the place of.
+        stop: Set by whoever wants the run to end.
+        on_frame: As `pipeline.RunControl.on_frame`; with several cameras nobody is told.
+
+    Returns:
+        What each camera did, by name; the name is empty where there is only one.
+
+    Raises:
+        CameraError: No source can be opened.
+        RequestError: The settings cannot be followed.
+        EngineError, RunError: The model cannot be run.
+    """
+    each = settings.each_camera()
+    _check_between(each)
+    with ExitStack() as stack:
+        feeds = {name: _open_feed(camera, stack) for name, camera in each.items()}
+        server = None
+        if settings.web is not None:
+            token_file = settings.web_token_file
+            options = WebOptions(None if token_file is None else read_token(token_file))
+            server = WebServer.start(parse_web_address(settings.web), options)
+            stack.callback(server.close)
+        predictor = open_predictor(settings.model, settings.predictor_options())
+        stack.callback(predictor.close)
+        run = _Run(settings, kept, stop, on_frame, server)
+        if "" in each:
+            return {"": run.loop("", each[""], feeds[""], predictor)()}
+        loops = {
+            name: run.loop(name, camera, feeds[name], predictor.for_camera(camera.decoder_options()))
+            for name, camera in each.items()
+        }
+        return run_side_by_side(loops, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """A source that is not open yet, what it will say of itself, and who keeps its frames."""
+
+    source: FrameSource
+    states: StateBox
+    session: SessionWriter | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all cameras have in common."""
+
+    settings: RunConfig
+    kept: Sequence[Path]
+    stop: threading.Event
+    on_frame: Callable[[int, int | None], None] | None
+    server: WebServer | None
+
+    def loop(
+        self, name: str, camera: CameraSettings, feed: _Feed, predictor: Predictor
+    ) -> Callable[[], RunSummary]:
+        """Return the loop of one camera."""
+        hud = _Switch()
+        control = RunControl(
+            stop=self.stop,
+            max_frames=camera.max_frames,
+            on_frame=None if name else self.on_frame,
+            states=feed.states,
+            shows_hud=lambda: hud.is_on,
+        )
+        views: list[SinkSpec] = []
+        if self.server is not None:
+            views.append(self.server.add_camera(name or "camera", predictor, lambda: _figures(control)))
+        if self.settings.display:
+            views.append(window_spec(name or without_credentials(camera.source), self.stop.set, hud.turn))
+        if feed.session is not None:
+            views.append(session_spec(feed.session))
+
+        def loop() -> RunSummary:
+            kept = self.kept if feed.session is None else [*self.kept, feed.session.path]
+            summary = run_pipeline(
+                feed.source, predictor, lambda info: [*_files(camera, kept, info), *views], control
+            )
+            if feed.session is not None:
+                _finish_session(feed.session, summary)
+            return summary
+
+        return loop
+
+
+@dataclass(slots=True)
+class _Switch:
+    is_on: bool = True
+
+    def turn(self, is_on: bool) -> None:
+        self.is_on = is_on
+
+
+def _figures(control: RunControl) -> CameraFigures:
+    return CameraFigures(control.figures.engine, control.figures.drops)
+
+
+def _open_feed(camera: CameraSettings, stack: ExitStack) -> _Feed:
+    states = StateBox()
+    if camera.record_session is None:
+        return _Feed(open_source(camera.source, camera.camera_options(), states.put), states, None)
+    limit = camera.session_max_mb
+    try:
+        session = SessionWriter(
+            camera.record_session, camera.session_quality, None if limit is None else limit * 1_000_000
+        )
+    except OSError as error:
+        raise OutputPathError(
+            f"{camera.record_session} cannot be written: {error.strerror}. Choose another path."
+        ) from error
+    stack.callback(session.close)
+    if session.path != camera.record_session:
+        _log.info("%s is there already: this session goes to %s", camera.record_session, session.path)
+
+    def take(change: StateChange) -> None:
+        states.put(change)
+        session.state(change)
+
+    source = open_source(camera.source, camera.camera_options(), take)
+    return _Feed(Recorded(source, session), states, session)
+
+
+def _finish_session(session: SessionWriter, summary: RunSummary) -> None:
+    session.close()
+    summary.drops[f"session {session.path}"] = session.dropped
+    if session.failure is not None and not session.is_full:
+        summary.failures.append(session.failure)
+
+
+def _check_between(cameras: Mapping[str, CameraSettings]) -> None:
+    """Refuse files that are given for two outputs.
+
+    Raises:
+        OutputPathError: Naming the path.
+        RequestError: A video has a name that says no format we write.
+    """
+    seen: set[Path] = set()
+    for name, camera in cameras.items():
+        if camera.video is not None:
+            check_video_path(camera.video)
+        for path in (camera.video, camera.jsonl, camera.pictures, camera.record_session):
+            if path is None or str(path) == "-":
+                continue
+            if path.resolve() in seen:
+                where = f" ({name})" if name else ""
+                raise OutputPathError(f"{path} is given for two outputs{where}: choose another path.")
+            seen.add(path.resolve())
+
+
+def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:
+    """Describe the outputs into files; none of them may take the place of those in `kept`."""
+    specs = []
+    if camera.video is not None:
+        specs.append(video_spec(camera.video, info.fps, is_live=info.live))
+    if camera.jsonl is not None:
+        specs.append(jsonl_spec(camera.jsonl, masks=camera.masks))
+    if camera.pictures is not None:
+        # Of a video or a camera there are many by the same name.
+        specs.append(pictures_spec(camera.pictures, numbered=info.size is not None))
+    check_outputs(kept, specs)
+    return specs

@@ -1,0 +1,1 @@
+"""Stand-ins for hardware and for the libraries that come with it."""

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import contextlib
+from urllib.parse import quote
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from camera import CameraError
+from camera.credentials import uri_without_credentials, without_credentials
+from camera.uri import Uri, parse_uri, raw_source
+
+FIRST, LAST = "Qx7", "zW9"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://user:secret@host:554/stream", "rtsp://***@host:554/stream"),
+        ("rtsp://user@host/stream", "rtsp://***@host/stream"),
+        ("rtsp://user:@host/stream", "rtsp://***@host/stream"),
+        ("rtsp://u:p@ss@[fe80::1%25eth0]:554/x", "rtsp://***@[fe80::1%25eth0]:554/x"),
+        ("rtsp://[::1]:554/x", "rtsp://[::1]:554/x"),
+        ("rtsp://host:554/stream?channel=1", "rtsp://host:554/stream?channel=1"),
+        ("http://h/video?token=abc&fps=5", "http://h/video?token=***&fps=5"),
+        ("http://h/video?user=joe&pwd=a%26b&res=1", "http://h/video?user=joe&pwd=***&res=1"),
+        ("http://h/v?access_key=1;x&apikey=2&api_key=3", "http://h/v?access_key=***&apikey=***&api_key=***"),
+        ("http://h/v?monkey=1&key=2#timeout=3", "http://h/v?monkey=1&key=***#timeout=3"),
+        ("http://h/cgi?loginuse=u&loginpas=p", "http://h/cgi?loginuse=u&loginpas=***"),
+        ("rtsp://h/user=admin_password=tl_Jw_channel=1", "rtsp://h/user=admin_password=***"),
+    ],
+)
+def test_what_is_shown(text: str, shown: str) -> None:
+    assert parse_uri(text).shown == shown
+    assert uri_without_credentials(text) == shown
+    assert without_credentials(text) == shown
+    assert without_credentials(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "[tcp @ 0x55] Failed to open 'rtsp://u:p@h/x': Connection refused",
+            "[tcp @ 0x55] Failed to open 'rtsp://***@h/x': Connection refused",
+        ),
+        (
+            "rtspsrc location=rtsp://u:p@h/x user-pw=12 ! fakesink",
+            "rtspsrc location=rtsp://***@h/x user-pw=*** ! fakesink",
+        ),
+        ('rtspsrc user-pw="a b" ! srtsrc passphrase=x', "rtspsrc user-pw=*** ! srtsrc passphrase=***"),
+        ("x264enc key-int-max=30 ! rtph264pay pt=96", "x264enc key-int-max=30 ! rtph264pay pt=96"),
+        ("DESCRIBE\r\nAuthorization: Basic dTpw\r\nCSeq: 1", "DESCRIBE\r\nAuthorization: ***\r\nCSeq: 1"),
+        ("from u:p@h and rtsps://v:q@i.", "from ***@h and rtsps://***@i."),
+        ("nothing to hide: 12:30, a@b", "nothing to hide: 12:30, a@b"),
+    ],
+)
+def test_messages_of_others(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
+
+
+def spoken_of(text: str) -> list[str]:
+    """Return everything that is said of a URI."""
+    said = [uri_without_credentials(text)]
+    with contextlib.suppress(CameraError):
+        uri = parse_uri(text)
+        said += [uri.shown, repr(uri)]
+    try:
+        raw_source(text)
+    except CameraError as error:
+        said.append(str(error))
+    return said
+
+
+@given(
+    st.sampled_from(["rtsp", "rtsps", "http", "https", "rstp", "RTSP"]),
+    st.text(max_size=20),
+    st.booleans(),
+    st.sampled_from(["host", "host:554", "[::1]", "192.168.1.7:8554"]),
+    st.sampled_from(["", "/stream", "/a/b?channel=1", "/x#transport=udp"]),
+)
+@example("rtsp", "@/%#?: \n", False, "host", "/stream")
+@example("rtsp", "/", False, "host", "")
+@example("rtsp", "#transport=", False, "host", "/x")
+def test_a_password_never_survives(scheme: str, middle: str, encoded: bool, host: str, path: str) -> None:
+    password = f"{FIRST}{middle}{LAST}"
+    if encoded:
+        password = quote(password, safe="")
+    text = f"{scheme}://user:{password}@{host}{path}"
+    said = spoken_of(text)
+    if not any(character.isspace() for character in password):
+        said.append(
+            without_credentials(f"[rtsp @ 0x1] Cannot open {text}: {text!r} (error -5), see <{text}>")
+        )
+    for words in said:
+        assert FIRST not in words
+        assert LAST not in words
+
+
+@given(st.text(max_size=20))
+def test_a_password_survives_no_forgotten_scheme(middle: str) -> None:
+    for words in spoken_of(f"user:{FIRST}{middle}{LAST}@host/stream"):
+        assert FIRST not in words
+        assert LAST not in words
+
+
+@given(st.sampled_from(["password", "token", "PWD", "auth", "api_key", "user_pw"]), st.text(max_size=20))
+def test_a_secret_in_a_query_never_survives(key: str, middle: str) -> None:
+    text = f"http://host/video?size=1&{key}={quote(FIRST + middle + LAST, safe='')}&x=2"
+    for words in (*spoken_of(text), without_credentials(f"cannot open {text}.")):
+        assert FIRST not in words
+        assert LAST not in words
+
+
+@given(st.text(max_size=60))
+def test_hiding_twice_hides_no_more(text: str) -> None:
+    once = without_credentials(text)
+    assume("***" not in text)
+    assert without_credentials(once) == once
+
+
+def test_a_long_message_is_quick() -> None:
+    # Quadratic time would be minutes.
+    for text in ("a" * 300_000, "a:" * 150_000, "key" * 100_000, "x=" * 150_000):
+        assert without_credentials(text) == text
+
+
+def test_a_uri_does_not_show_itself() -> None:
+    uri = Uri("rtsp://u:secret@h/x", "rtsp", "u:secret@h/x", {"token": "secret"})
+    assert "secret" not in f"{uri} {uri!r}"

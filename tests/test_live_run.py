@@ -1,0 +1,161 @@
+"""A run as its settings say: with real sources, real outputs, and a real server where one is wanted."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_mnv2.config import read_config
+from edge_mnv2.errors import OutputPathError
+from edge_mnv2.live_run import run_settings
+from edge_mnv2.run_summary import RunSummary
+from tests.camera.servers import Server, rtsp_server
+
+__all__ = ["rtsp_server"]  # a fixture
+
+WAIT_S = 30
+
+
+def run(settings: dict[str, object], stop: threading.Event | None = None) -> dict[str, RunSummary]:
+    return run_settings(
+        read_config(None, {"engine": "onnxruntime", **settings}), [], stop or threading.Event()
+    )
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def frames(path: Path) -> list[dict[str, Any]]:
+    return [record for record in records(path) if "camera" not in record]
+
+
+def states(path: Path) -> list[str]:
+    return [record["camera"]["state"] for record in records(path) if "camera" in record]
+
+
+class Runner:
+    """A run in a thread of its own, which ends with the test."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.found: dict[str, RunSummary] = {}
+        self.thread: threading.Thread | None = None
+
+    def start(self, settings: dict[str, object]) -> None:
+        def target() -> None:
+            self.found = run(settings, self.stop)
+
+        self.thread = threading.Thread(target=target)
+        self.thread.start()
+
+    def finish(self) -> dict[str, RunSummary]:
+        self.stop.set()
+        assert self.thread is not None
+        self.thread.join(WAIT_S)
+        assert not self.thread.is_alive()
+        return self.found
+
+
+@pytest.fixture
+def runner() -> Any:  # noqa: ANN401
+    runner = Runner()
+    yield runner
+    if runner.thread is not None:
+        runner.finish()
+
+
+def wait_until(is_true: Callable[[], bool], what: str) -> None:
+    """Wait for what gives no event to wait for: lines in a file that another thread writes."""
+    end_s = time.monotonic() + WAIT_S
+    while not is_true():
+        assert time.monotonic() < end_s, f"{what} never came"
+        time.sleep(0.01)
+
+
+def test_cameras_share_an_engine_each_by_its_own_settings(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    found = run(
+        {
+            "threshold": 0.6,
+            "cameras": {
+                "one": {"source": "test://?fps=0&frames=12&size=640x480", "jsonl": one},
+                "other": {
+                    "source": "test://?fps=0&frames=8&size=480x640",
+                    "classes": ["clock"],
+                    "threshold": 0.5,
+                    "rotate": 90,
+                    "crop": "0,0,480x320",
+                    "jsonl": other,
+                },
+            },
+        }
+    )
+    assert {name: (summary.frames, summary.ok) for name, summary in found.items()} == {
+        "one": (12, True),
+        "other": (8, True),
+    }
+    assert {item["label"] for record in frames(one) for item in record["detections"]} == {
+        "stop sign",
+        "clock",
+    }
+    labels = {item["label"] for record in frames(other) for item in record["detections"]}
+    assert labels <= {"clock"}
+    assert frames(other)[0]["image"] == {"width": 320, "height": 480}
+    assert "wait" in frames(one)[0]["stages_ms"]
+
+
+def test_two_cameras_do_not_write_one_file(tmp_path: Path) -> None:
+    camera = {"source": "test://?frames=1", "jsonl": tmp_path / "r.jsonl"}
+    with pytest.raises(OutputPathError, match=r"is given for two outputs \(b\)"):
+        run({"cameras": {"a": camera, "b": dict(camera)}})
+    with pytest.raises(OutputPathError):
+        run({**camera, "record_session": tmp_path / "r.jsonl"})
+
+
+def test_a_session_is_replayed_as_it_was(tmp_path: Path) -> None:
+    session, first, again = tmp_path / "s.session", tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    run({"source": "test://?frames=10&fps=0", "record_session": session, "jsonl": first})
+    run({"source": f"replay://{session}?speed=max", "jsonl": again})
+    left, right = frames(first), frames(again)
+    assert len(left) == 10
+    for one, two in zip(left, right, strict=True):
+        for key in ("source", "seq", "image", "detections"):
+            assert one[key] == two[key]
+    telemetry = re.findall(rb'"infer_ms"', session.read_bytes())
+    assert telemetry
+
+
+def test_a_session_is_not_overwritten_by_its_own_replay(tmp_path: Path) -> None:
+    session = tmp_path / "s.session"
+    run({"source": "test://?frames=2&fps=0", "record_session": session})
+    with pytest.raises(OutputPathError):
+        run({"source": f"replay://{session}", "jsonl": session})
+
+
+def test_a_camera_that_is_killed_and_started_again_is_in_the_records(
+    runner: Runner, rtsp_server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.jsonl"
+    runner.start({"source": rtsp_server.url(), "jsonl": path})
+    wait_until(lambda: path.exists() and len(frames(path)) > 5, "frames")
+    rtsp_server.kill()
+    wait_until(lambda: "lost" in states(path), "the loss")
+    before = len(frames(path))
+    rtsp_server.restart()
+    wait_until(lambda: len(frames(path)) > before + 5, "frames after the return")
+    summary = runner.finish()[""]
+    assert summary.ok
+    assert summary.camera_losses == 1
+    told = states(path)
+    assert told[:3] == ["opening", "live", "lost"]
+    assert set(told[3:-1]) == {"reconnecting"}
+    assert told[-1] == "live"
+    assert [record["seq"] for record in frames(path)] == sorted({record["seq"] for record in frames(path)})
