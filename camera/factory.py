@@ -8,6 +8,7 @@ from functools import partial
 from camera.base import FrameSource
 from camera.isolation.process_reader import ProcessReader
 from camera.options import CameraOptions, Transform
+from camera.replay import Replay
 from camera.supervised import OnState, Supervised
 from camera.thread_reader import ThreadReader
 from camera.timed import TimedSource
@@ -27,13 +28,16 @@ def open_source(uri: str, options: CameraOptions = _DEFAULTS, on_state: OnState 
         uri: A number or `/dev/videoN`, `SCHEME://...` (see `camera.uri.KINDS`), or a video, a picture, a
             folder or a glob of pictures, with or without `file://`.
         options: How a camera is driven, and what is done to each frame.
-        on_state: Called with each change of a camera's state, in the thread that opens or reads it.
+        on_state: Called with each change of a camera's state, in the thread that opens or reads it; of a
+            recorded session, with those that were recorded.
 
     Raises:
         SourceNotFoundError: No such file, folder, or nothing matches the glob.
         UnsupportedSourceError: The scheme is unknown, or an option is wrong.
     """
-    source = _transformed(uri, options.transform)  # of a camera: what is wrong with its options is said early
+    source = _transformed(
+        uri, options.transform, on_state
+    )  # of a camera: what is wrong with its options is said early
     parsed = parse_uri(uri)
     if not is_live(uri) or (parsed.scheme == "test" and options.isolation is None):
         return source
@@ -47,6 +51,8 @@ def open_source(uri: str, options: CameraOptions = _DEFAULTS, on_state: OnState 
     return Supervised(make, parsed.shown, options.supervision, on_state)
 
 
-def _transformed(uri: str, transform: Transform) -> FrameSource:
+def _transformed(uri: str, transform: Transform, on_state: OnState | None = None) -> FrameSource:
     source = raw_source(uri)
+    if isinstance(source, Replay):
+        source.set_on_state(on_state)
     return source if transform == Transform() else Transformed(source, transform)

@@ -237,6 +237,11 @@ class Recorded:
         self._writer = writer
         self._waits = False
 
+    @property
+    def dropped(self) -> int:
+        """Frames that the source dropped by itself."""
+        return int(getattr(self._source, "dropped", 0))
+
     def open(self) -> SourceInfo:
         """Open the source; see `camera.base.FrameSource`."""
         info = self._source.open()

@@ -36,22 +36,23 @@ class StateBox:
 
 def to_status(origin: str, change: StateChange, *, is_change: bool = True) -> CameraStatus:
     """Return a change as sinks take it, with wall times."""
+    now, now_ns = datetime.now(timezone.utc), time.monotonic_ns()
+
+    def wall_time(at_ns: int) -> datetime:
+        return now - timedelta(microseconds=(now_ns - at_ns) // 1000)
+
     return CameraStatus(
         origin=origin,
         state=change.state.value,
         reason=change.reason,
-        at=_wall_time(change.at_ns),
-        lost_since=None if change.lost_since_ns is None else _wall_time(change.lost_since_ns),
+        at=wall_time(change.at_ns),
+        lost_since=None if change.lost_since_ns is None else wall_time(change.lost_since_ns),
         attempt=change.attempt,
         is_change=is_change,
-        shown_ns=time.monotonic_ns(),
+        shown_ns=now_ns,
     )
 
 
 def is_away(change: StateChange | None) -> bool:
     """Return whether there is no picture now although there was one."""
     return change is not None and change.lost_since_ns is not None and change.state is not CameraState.LIVE
-
-
-def _wall_time(at_ns: int) -> datetime:
-    return datetime.now(timezone.utc) - timedelta(microseconds=(time.monotonic_ns() - at_ns) / 1e3)

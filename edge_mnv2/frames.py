@@ -77,8 +77,8 @@ class FrameFeed:
 
     @property
     def dropped(self) -> int:
-        """Live frames that a newer one displaced."""
-        return self._slot.dropped
+        """Live frames that a newer one displaced, here or in what the source does by itself."""
+        return self._slot.dropped + int(getattr(self._source, "dropped", 0))
 
     def frames(self) -> Generator[Frame | None, None, None]:
         """Yield frames until the source ends or a stop is asked for; the caller releases them.

@@ -59,7 +59,8 @@ def run_settings(
         server = None
         if settings.web is not None:
             token_file = settings.web_token_file
-            options = WebOptions(None if token_file is None else read_token(token_file))
+            token = None if token_file is None else read_token(token_file)
+            options = WebOptions(token, settings.web_names or ())
             server = WebServer.start(parse_web_address(settings.web), options)
             stack.callback(server.close)
         predictor = open_predictor(settings.model, settings.predictor_options())

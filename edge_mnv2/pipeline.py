@@ -112,7 +112,8 @@ class _Loop:
         self._control = control
         self._canvas = np.empty((0, 0, 3), np.uint8)
         self._state: StateChange | None = None
-        self._shown_ns = 0
+        self._shown_ns = self._kept_ns = 0
+        self._may_want_canvas = info.live and any(outlet.may_want_canvas for outlet in outlets)
         self._times = StageTimes()
         self._rate = RateMeter()
         self._summary = RunSummary()
@@ -186,6 +187,10 @@ class _Loop:
             hud = Hud(fps, age_ms, self._feed.dropped) if has_hud else None
             draw_overlay(canvas, found, self._predictor.labels, hud)
             stages_ms["overlay"] = (time.perf_counter_ns() - start_ns) / 1e6
+        elif self._may_want_canvas and now_ns - self._kept_ns >= _BANNER_INTERVAL_NS:
+            # Whoever looks after the camera was lost sees its last second, not what was last looked at.
+            self._canvas_of(frame.image)
+            self._kept_ns = now_ns
         result = FrameResult(
             origin=frame.origin,
             seq=frame.seq,

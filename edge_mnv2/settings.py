@@ -189,6 +189,12 @@ class RunConfig(PipelineSettings):
         Field(description="File with the token that a live view on another address than loopback asks for"),
     ] = None
 
+    web_names: Annotated[
+        Texts | None,
+        BeforeValidator(_split_list),
+        Field(description="Further host names that the live view is reached by, such as that of a proxy"),
+    ] = None
+
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, settings: Any) -> Any:  # noqa: ANN401 - not validated yet

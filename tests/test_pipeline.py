@@ -480,6 +480,25 @@ def test_sinks_hear_of_a_lost_camera_and_see_its_last_frame_with_a_banner(
     ]
 
 
+def test_whoever_looks_at_a_lost_camera_sees_its_last_second() -> None:
+    """Nobody looked while it was there: without a canvas for each frame, one a second is kept."""
+    states, sink, watched = StateBox(), StatesCollector(), [False]
+    camera = LeavingCamera(states, sink)
+    change = camera.change
+
+    def look(state: CameraState, reason: str = "", **values: int) -> None:
+        watched[0] = state is not CameraState.LIVE
+        change(state, reason, **values)
+
+    camera.change = look  # type: ignore[method-assign]
+    spec = SinkSpec("sink", lambda _: sink, wants_canvas=True, is_watched=lambda: watched[0])
+    control = RunControl(threading.Event(), states=states)
+    run_pipeline(camera, fake_predictor(), lambda _: [spec], control)
+    assert [result.canvas for result in sink.results] == [None, None]
+    lost = next(status for status in sink.states if status.state == "lost")
+    assert lost.canvas is not None
+
+
 def test_a_stop_ends_a_run_whose_camera_does_not_open() -> None:
     class Hanging(ListSource):
         def __init__(self) -> None:

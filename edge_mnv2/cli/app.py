@@ -115,8 +115,11 @@ def _report_usage(error: Any) -> None:  # noqa: ANN401 - click's UsageError, see
     if error.ctx is not None and type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return
+    from camera.credentials import without_credentials
+
     command = error.ctx.command_path if error.ctx else "edge-mnv2"
-    print_error(f"{error.format_message().rstrip('.')}. See {command} --help")
+    # A URI in the wrong place is quoted, with the password in it.
+    print_error(f"{without_credentials(error.format_message().rstrip('.'))}. See {command} --help")
 
 
 def _exit_code_for(error: Exception) -> int | None:

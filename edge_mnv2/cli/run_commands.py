@@ -95,6 +95,9 @@ def run(
         Path | None,
         typer.Option("--web-token-file", help="File with the token that other machines must give."),
     ] = None,
+    web_names: Annotated[
+        str | None, typer.Option("--web-names", help="Further host names it is reached by: cam.local,proxy")
+    ] = None,
     max_frames: Annotated[
         int | None, typer.Option("--max-frames", "-n", help="Stop after so many frames.")
     ] = None,
@@ -140,6 +143,7 @@ def run(
             "display": display,
             "web": web,
             "web_token_file": web_token_file,
+            "web_names": web_names,
             "max_frames": max_frames,
         },
     )

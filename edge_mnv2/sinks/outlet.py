@@ -50,6 +50,11 @@ class Outlet:
         """Whether the next result needs a canvas."""
         return _wants_canvas(self._spec)
 
+    @property
+    def may_want_canvas(self) -> bool:
+        """Whether any result may need one: somebody may look later."""
+        return self._spec.wants_canvas
+
     def write(self, result: Item) -> None:
         """Hand one result to the sink, or a state to one that takes them."""
         if self._sink is None:
@@ -108,6 +113,11 @@ class QueuedOutlet:
     def wants_canvas(self) -> bool:
         """Whether the next result needs a canvas."""
         return _wants_canvas(self._spec)
+
+    @property
+    def may_want_canvas(self) -> bool:
+        """Whether any result may need one: somebody may look later."""
+        return self._spec.wants_canvas
 
     def write(self, result: Item) -> None:
         """Queue one result or state, with a copy of its pixels where they are wanted."""

@@ -90,8 +90,8 @@ def _refusal(access: Access, request: web.Request) -> web.Response | None:
         return answer_error(
             request,
             403,
-            f"This server is not called {(host or '')[:80]!r}: use its IP address, or allow the name in its "
-            "settings.",
+            f"This server is not called {(host or '')[:80]!r}: use its IP address, or start it with "
+            "--web-names.",
         )
     fetch = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
     if is_foreign(*fetch):
