@@ -419,7 +419,7 @@ def walk(extras: set[str]) -> None:
             print(requirement)
 
 
-walk({sys.argv[1]})
+walk(set(sys.argv[1].split(",")))
 PYTHON
 }
 
@@ -564,7 +564,7 @@ if [[ $mode == uninstall ]]; then
     uninstall
     exit 0
 fi
-extras='eval'
+extras='eval,web'
 editable=yes
 venv=${prefix:-$PWD/.venv}
 case $mode in

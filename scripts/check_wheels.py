@@ -9,7 +9,7 @@ pip evaluates environment markers (``python_version < "3.11"``) for the interpre
 script, whatever Python it resolves for. Of our dependencies, only pure-Python backports hide behind
 such markers, and those have wheels for every machine.
 
-Usage: python scripts/check_wheels.py [EXTRA ...]     (default: eval)
+Usage: python scripts/check_wheels.py [EXTRA ...]     (default: eval web)
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def main() -> int:
         The exit status: 0 if all wheels are there, 1 if some are missing.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("extras", nargs="*", default=["eval"], help="extras to look at too")
+    parser.add_argument("extras", nargs="*", default=["eval", "web"], help="extras to look at too")
     try:
         wanted = requirements(set(parser.parse_args().extras))
     except PackageNotFoundError:
