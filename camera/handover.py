@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from copy import copy
 
 from camera.base import Frame, SourceInfo
 from camera.errors import BadFrameError, CameraError, EndOfStream
@@ -108,4 +109,6 @@ class Handover:
         if self._closed:
             raise EndOfStream("The camera was closed.")
         if self._end is not None:
-            raise self._end
+            # The one that is kept must not get a traceback: that would hold this object, and with it all
+            # shared memory, until a garbage collection that may never come.
+            raise copy(self._end)

@@ -189,8 +189,8 @@ def from_uri(uri: Uri) -> NetworkCamera:
     try:
         parts = urlsplit(url)
         has_host = bool(parts.hostname) and parts.port != 0
-    except ValueError as error:
-        raise UnsupportedSourceError(f"{uri.shown} is no valid URI: its host or port is wrong.") from error
+    except ValueError:  # it quotes the password
+        raise UnsupportedSourceError(f"{uri.shown} is no valid URI: its host or port is wrong.") from None
     if not has_host:
         raise UnsupportedSourceError(f"{uri.shown} names no host: {uri.scheme}://HOST/PATH.")
     is_rtsp = uri.scheme.startswith("rtsp")

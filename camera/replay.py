@@ -34,6 +34,9 @@ _MIN_SPEED, _MAX_SPEED = 0.01, 100.0
 # Of one wait: a clock that jumped while recording must not ask for more than the system can wait.
 _LONGEST_WAIT_S = 3600.0
 
+# So many chunks may come before the one that describes the source.
+_BEGIN = 16
+
 _log = logging.getLogger(__name__)
 
 OnState = Callable[[StateChange], None]
@@ -115,12 +118,17 @@ class Replay:
                 last = last_chunk(file)
                 file.seek(behind)
                 chunks = read_chunks(file)
-                first = next(chunks, None)
+                # What a camera said of itself while it was opened comes before what it is.
+                begin: list[Chunk | Damage] = []
+                for one in chunks:
+                    begin.append(one)
+                    if len(begin) >= _BEGIN or _source_of(one) is not None:
+                        break
             except OSError as error:
                 raise CameraError(f"{self._path} cannot be read: {error.strerror}.") from error
             on_failure.pop_all()
-        self._chunks = chunks if first is None else itertools.chain((first,), chunks)
-        return self._info(_entry_or_none(first), _entry_or_none(last))
+        self._chunks = itertools.chain(begin, chunks)
+        return self._info(_source_of(begin[-1]) if begin else None, _entry_or_none(last))
 
     def read(self) -> Frame:
         """Wait until the next frame is due; see `camera.base.FrameSource`.
@@ -154,10 +162,10 @@ class Replay:
             if file is not None:
                 file.close()
 
-    def _info(self, first: Entry | None, end: Entry | None) -> SourceInfo:
+    def _info(self, first: SourceEntry | None, end: Entry | None) -> SourceInfo:
         frames = end.frames if isinstance(end, EndEntry) else None
         name, is_live = f"replay://{self._path}", self._speed is not None
-        if not isinstance(first, SourceEntry):
+        if first is None:
             return SourceInfo(name, is_live, None, frames, None, (self._path,))
         fps = None if first.fps is None or self._speed is None else first.fps * self._speed
         size = None if first.width is None or first.height is None else (first.width, first.height)
@@ -221,6 +229,11 @@ class Replay:
         if image is None:
             raise BadFrameError(f"{self._path}: frame {entry.seq} cannot be decoded.")
         return Frame(image, entry.seq, entry.captured_ns + shift_ns, entry.origin)
+
+
+def _source_of(chunk: Chunk | Damage) -> SourceEntry | None:
+    entry = _entry_or_none(chunk)
+    return entry if isinstance(entry, SourceEntry) else None
 
 
 def _entry_or_none(chunk: Chunk | Damage | None) -> Entry | None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from camera.credentials import without_credentials
 from edge_mnv2.errors import RequestError
-from edge_mnv2.settings import NO_SOURCE, RunConfig
+from edge_mnv2.settings import NO_SOURCE, SHARED_SETTINGS, RunConfig
 
 __all__ = ["RunConfig", "read_config"]
 
@@ -32,7 +33,14 @@ def read_config(path: Path | None, flags: Mapping[str, object]) -> RunConfig:
         RequestError: All that is wrong at once, one line each.
     """
     settings = {} if path is None else _read_yaml(_ready_made(path))
-    settings.update({key: value for key, value in flags.items() if value is not None})
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings.update(given)
+    if isinstance(settings.get("cameras"), dict):
+        each = {key: value for key, value in given.items() if key in SHARED_SETTINGS}
+        settings["cameras"] = {
+            name: {**camera, **each} if isinstance(camera, dict) else camera
+            for name, camera in settings["cameras"].items()
+        }
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
@@ -41,7 +49,8 @@ def read_config(path: Path | None, flags: Mapping[str, object]) -> RunConfig:
         missing = where + NO_SOURCE
         if missing not in lines and not {"source", "cameras"} & settings.keys():
             lines.append(missing)  # pydantic looks at the whole only where each part is right
-        raise RequestError("\n".join(lines)) from error
+        # Not `from error`: it quotes the input, in which there may be a password.
+        raise RequestError("\n".join(lines)) from None
 
 
 def _ready_made(path: Path) -> Path:
@@ -79,8 +88,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise RequestError(f"The configuration {path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 2020-13-45
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RequestError(f"{path} is not valid YAML: {reason}.") from error
+        reason = without_credentials(" ".join(str(error).split()) or type(error).__name__)
+        raise RequestError(f"{path} is not valid YAML: {reason}.") from None
     if settings is None:
         return {}
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
@@ -90,7 +99,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _explain(detail: Mapping[str, Any]) -> str:
     """Return one line: the setting, what was expected, what was received."""
-    setting = ".".join(str(part) for part in detail["loc"])
+    setting = without_credentials(".".join(str(part) for part in detail["loc"]))
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(setting.rpartition(".")[2], RunConfig.model_fields, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -100,4 +109,5 @@ def _explain(detail: Mapping[str, Any]) -> str:
     if detail["type"] == "value_error":  # one of ours, which says it all
         return f"{setting}: {detail['ctx']['error']}" if setting else str(detail["ctx"]["error"])
     expected = str(detail["msg"])
-    return f"{setting}: {expected[0].lower()}{expected[1:]}, received {repr(detail['input'])[:80]}."
+    received = without_credentials(repr(detail["input"]))[:80]
+    return f"{setting}: {expected[0].lower()}{expected[1:]}, received {received}."

@@ -35,6 +35,7 @@ class EngineTurns:
         self.precision = precision
         self._engine = engine
         self._successor = successor
+        self._failure: Exception | None = None
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
@@ -69,7 +70,13 @@ class EngineTurns:
         """Let the successor take over, if it is ready: between two frames nobody uses the engine."""
         if self._successor is None:
             return
-        opened = self._successor.take()
+        if self._failure is not None:
+            raise self._failure
+        try:
+            opened = self._successor.take()
+        except Exception as error:
+            self._failure = error  # required, and for every camera
+            raise
         if opened is None:
             return
         self._engine.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 from camera import FrameSource, SourceInfo, StateChange, open_source
 from camera.credentials import without_credentials
 from camera.session_writer import Recorded, SessionWriter
+from camera.uri import parse_uri
 from edge_mnv2.camera_states import StateBox
 from edge_mnv2.cameras import run_side_by_side
 from edge_mnv2.errors import OutputPathError
@@ -53,7 +54,7 @@ def run_settings(
         EngineError, RunError: The model cannot be run.
     """
     each = settings.each_camera()
-    _check_between(each)
+    _check_between(each, settings.web_token_file)
     with ExitStack() as stack:
         feeds = {name: _open_feed(camera, stack) for name, camera in each.items()}
         server = None
@@ -170,24 +171,33 @@ def _finish_session(session: SessionWriter, summary: RunSummary) -> None:
         summary.failures.append(session.failure)
 
 
-def _check_between(cameras: Mapping[str, CameraSettings]) -> None:
-    """Refuse files that are given for two outputs.
+def _check_between(cameras: Mapping[str, CameraSettings], token_file: Path | None) -> None:
+    """Refuse files that are given for two outputs, or that another camera reads.
 
     Raises:
         OutputPathError: Naming the path.
         RequestError: A video has a name that says no format we write.
     """
     seen: set[Path] = set()
+    read = {path.resolve() for path in map(_file_of, cameras.values()) if path is not None}
+    read |= set() if token_file is None else {token_file.resolve()}
     for name, camera in cameras.items():
         if camera.video is not None:
             check_video_path(camera.video)
         for path in (camera.video, camera.jsonl, camera.pictures, camera.record_session):
             if path is None or str(path) == "-":
                 continue
+            if path.resolve() in read:
+                raise OutputPathError(f"{path} holds what this run reads: choose another path.")
             if path.resolve() in seen:
                 where = f" ({name})" if name else ""
                 raise OutputPathError(f"{path} is given for two outputs{where}: choose another path.")
             seen.add(path.resolve())
+
+
+def _file_of(camera: CameraSettings) -> Path | None:
+    uri = parse_uri(camera.source)
+    return Path(uri.address) if uri.scheme in ("file", "replay") else None
 
 
 def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:

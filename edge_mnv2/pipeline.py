@@ -262,7 +262,7 @@ class _Loop:
 
 def _log_state(name: str, change: StateChange) -> None:
     # Most reasons begin with the camera's name, too.
-    reason = f": {change.reason.removeprefix(name).lstrip()}" if change.reason else ""
+    reason = f": {change.reason.removeprefix(f'{name} ')}" if change.reason else ""
     level = logging.WARNING if change.state in (CameraState.STALLED, CameraState.LOST) else logging.INFO
     # A camera that stays away is opened again and again: only the first attempts are news.
     if change.attempt > 1 and change.state is not CameraState.LIVE:

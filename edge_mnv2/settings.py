@@ -130,6 +130,10 @@ class PipelineSettings(BaseModel):
         return DecoderOptions(self.threshold, self.classes, self.top_k, self.masks)
 
 
+# What may be said outside for all cameras.
+SHARED_SETTINGS = frozenset(PipelineSettings.model_fields) - {*_OUTPUTS}
+
+
 class CameraSettings(PipelineSettings):
     """Settings of one camera."""
 
@@ -201,11 +205,7 @@ class RunConfig(PipelineSettings):
         """Give each camera what was said for all of them."""
         if not isinstance(settings, Mapping) or not isinstance(settings.get("cameras"), Mapping):
             return settings
-        common = {
-            key: value
-            for key, value in settings.items()
-            if key in PipelineSettings.model_fields and key not in _OUTPUTS
-        }
+        common = {key: value for key, value in settings.items() if key in SHARED_SETTINGS}
         cameras = {
             name: {**common, **camera} if isinstance(camera, Mapping) else camera
             for name, camera in settings["cameras"].items()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 
 import pytest
@@ -214,18 +215,16 @@ def test_the_published_schema_is_the_models() -> None:
 # Several cameras.
 
 
-def test_what_is_said_outside_holds_for_each_camera_that_says_nothing_else() -> None:
-    found = read_config(
-        None,
-        {
-            "threshold": 0.7,
-            "rotate": 180,
-            "cameras": {
-                "door": {"source": "rtsp://door/1", "threshold": 0.4, "jsonl": "door.jsonl"},
-                "back yard": {"source": 0, "crop": "0,0,320x240"},
-            },
+def test_what_is_said_outside_holds_for_each_camera_that_says_nothing_else(tmp_path: Path) -> None:
+    said = {
+        "threshold": 0.7,
+        "rotate": 180,
+        "cameras": {
+            "door": {"source": "rtsp://door/1", "threshold": 0.4, "jsonl": "door.jsonl"},
+            "back yard": {"source": 0, "crop": "0,0,320x240"},
         },
-    )
+    }
+    found = read_config(write(tmp_path, yaml.safe_dump(said, sort_keys=False)), {})
     door, yard = found.each_camera().values()
     assert [*found.each_camera()] == ["door", "back yard"]
     assert (door.source, door.threshold, door.rotate, door.jsonl) == (
@@ -270,3 +269,27 @@ def test_wrong_cameras_are_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(RequestError) as caught:
         read_config(write(tmp_path, text), {})
     assert words in str(caught.value)
+
+
+def test_flags_hold_for_every_camera() -> None:
+    cameras = {"a": {"source": "x", "threshold": 0.3}, "b": {"source": "y"}}
+    found = read_config(None, {"cameras": cameras, "threshold": 0.9, "max_frames": 3}).each_camera()
+    assert {(camera.threshold, camera.max_frames) for camera in found.values()} == {(0.9, 3)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "source: rtsp://user:geheim17@host/x: y",
+        'source: "rtsp://user:geheim17@host/x',
+        "source: [rtsp://user:geheim17@host/x]",
+        "cameras: {a: rtsp://user:geheim17@host/x}",
+        "{source: x, rotate: rtsp://user:geheim17@host/x}",
+        "cameras: {rtsp://user:geheim17@host/x: {source: x}}",
+        "sources: rtsp://user:geheim17@host/x",
+    ],
+)
+def test_a_password_in_a_wrong_file_is_not_shown(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read_config(write(tmp_path, text), {})
+    assert "geheim17" not in "".join(traceback.format_exception(caught.value))

@@ -159,3 +159,15 @@ def test_a_camera_that_is_killed_and_started_again_is_in_the_records(
     assert set(told[3:-1]) == {"reconnecting"}
     assert told[-1] == "live"
     assert [record["seq"] for record in frames(path)] == sorted({record["seq"] for record in frames(path)})
+
+
+def test_no_output_takes_the_place_of_what_another_camera_reads(tmp_path: Path) -> None:
+    clip, token = tmp_path / "clip.session", tmp_path / "token"
+    run({"source": "test://?frames=2&fps=0", "record_session": clip})
+    before = clip.read_bytes()
+    two = {"a": {"source": f"replay://{clip}"}, "b": {"source": "test://?frames=2", "jsonl": clip}}
+    with pytest.raises(OutputPathError, match="holds what this run reads"):
+        run({"cameras": two})
+    with pytest.raises(OutputPathError, match="holds what this run reads"):
+        run({"source": "test://?frames=2", "web_token_file": token, "jsonl": token})
+    assert clip.read_bytes() == before

@@ -9,6 +9,8 @@ import struct
 import threading
 from typing import Any
 
+from camera.errors import CameraError
+
 Message = dict[str, Any]
 
 _MAX_BYTES = 1 << 16
@@ -36,8 +38,15 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
-        """Return both ends; neither is inherited by other child processes."""
-        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """Return both ends; neither is inherited by other child processes.
+
+        Raises:
+            CameraError: The system has no descriptors left.
+        """
+        try:
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise CameraError(f"No process can be started for the camera: {error.strerror}.") from error
         return cls(one), cls(other)
 
     @classmethod

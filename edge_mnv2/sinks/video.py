@@ -53,6 +53,7 @@ class VideoSink:
         self._by_time = by_time
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._is_away = False
         self._written = 0
         self._first_ns = 0
         self._reserve_bytes = 0
@@ -70,11 +71,13 @@ class VideoSink:
         canvas = result.canvas
         if canvas is None:
             raise SinkError(f"{self._path}: a result without a canvas cannot become video.")
+        self._is_away = False
         self._append(canvas, result.captured_ns)
 
     def show(self, status: CameraStatus) -> None:
         """Let the video say that the camera was lost; of its absence only the beginning is kept."""
-        if status.canvas is not None and status.is_change:
+        if status.canvas is not None and status.is_change and not self._is_away:
+            self._is_away = True
             self._append(status.canvas, status.shown_ns)
 
     def _append(self, canvas: NDArray[np.uint8], captured_ns: int) -> None:

@@ -43,7 +43,10 @@ def encode_jpeg(canvas: NDArray[np.uint8]) -> bytes:
     """
     import cv2
 
-    done, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    try:
+        done, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    except cv2.error:  # some versions say so this way
+        done = False
     if not done:
         raise SinkError(f"A picture of {canvas.shape[1]}x{canvas.shape[0]} cannot be encoded as JPEG.")
     return data.tobytes()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -484,3 +485,26 @@ def test_a_child_that_cannot_be_killed_is_left_behind(
     with closing(ProcessReader("", Transform(), "tests.camera.bad_sources:good", left_behind)) as reader:
         reader.open(LONG_S)
     assert not left_behind
+
+
+def test_a_lost_camera_leaves_nothing_to_the_garbage_collector() -> None:
+    """Its memory is large, and a process that only loops makes hardly any other garbage."""
+
+    def lose() -> None:
+        reader = reader_of("segfault_in_read")
+        try:
+            reader.open(LONG_S)
+            read_to_the_end(reader)
+        finally:
+            reader.close()
+
+    lose()
+    before = Held.now()
+    gc.disable()
+    try:
+        for _ in range(3):
+            lose()
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8").count("camera frames")
+    finally:
+        gc.enable()
+    assert mapped <= before.mappings

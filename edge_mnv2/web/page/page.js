@@ -5,7 +5,7 @@ import { ClassFilter } from "/classes.js";
 
 const byId = (id) => document.getElementById(id);
 const NONE = "\u2013";
-const POLL_MS = 1000, RETRY_MS = 2000, FOUND_MS = 250, SILENT_MS = 1000, REMEMBERED_MS = 5000;
+const POLL_MS = 1000, PATIENCE_MS = 3000, RETRY_MS = 2000, FOUND_MS = 250, SILENT_MS = 1000, REMEMBERED_MS = 5000;
 const ASK_AGAIN = "The device does not answer. Trying again.";
 const DEFAULT_THRESHOLD = { detect: 0.5, classify: 0.01 };
 
@@ -56,6 +56,12 @@ function listen() {
   events = new EventSource(url("/api/detections"));
   events.addEventListener("message", (event) => { latest = JSON.parse(event.data); });
   events.addEventListener("state", (event) => showStatus(JSON.parse(event.data)));
+  events.addEventListener("error", () => {
+    // Of itself it tries again after a lost connection, not after an answer that says no.
+    if (events.readyState !== EventSource.CLOSED) return;
+    const closed = events;
+    later(() => { if (events === closed) listen(); }, RETRY_MS);
+  });
 }
 
 const UNITS = {
@@ -132,21 +138,36 @@ function showSince() {
 const duration = (s) =>
   s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 
+let isPolling = false;
+let wasAway = false; // whether the device did not answer
+
 async function poll() {
+  if (isPolling) return;
+  isPolling = true;
   try {
     const needsLabels = labelsOf === null || labelsOf !== camera;
-    const answer = await fetch(url("/api/state", needsLabels ? {} : { labels: "no" }));
+    const answer = await fetch(url("/api/state", needsLabels ? {} : { labels: "no" }), {
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    });
     if (answer.status === 401) return location.reload();
     if (answer.status === 404 && camera !== null) return void location.replace("/"); // the camera of an old bookmark
     if (!answer.ok) throw new Error(await problemOf(answer));
     const state = await answer.json();
     clockOffset_ms = new Date(state.time) - Date.now();
     showBanner("");
+    // A browser does not tell that a picture's stream broke off: it keeps the last one.
+    if (wasAway && stream.hasAttribute("src")) showStream();
+    wasAway = false;
     if (state.cameras.length) showCamera(state, state.cameras[0]);
     else showBanner("There is no camera yet.");
   } catch (error) {
-    showBanner(error instanceof TypeError ? ASK_AGAIN : error.message);
+    const isAway = error instanceof TypeError || error.name === "TimeoutError";
+    wasAway ||= isAway;
+    if (isAway) byId("figure").classList.remove("live");
+    showBanner(isAway ? ASK_AGAIN : error.message);
     for (const chart of Object.values(charts)) chart.add(null);
+  } finally {
+    isPolling = false;
   }
 }
 
