@@ -4,9 +4,10 @@ from __future__ import annotations
 
 # Drivers of the Raspberry Pi whose nodes give raw sensor data or wait for it; libcamera ties them together:
 # https://www.raspberrypi.com/documentation/computers/camera_software.html.
-_LIBCAMERA_DRIVERS = frozenset(
-    {"unicam", "bcm2835-isp", "bcm2835-codec", "rp1-cfe", "pispbe", "rpivid", "rpi-hevc-dec"}
-)
+_PORT_DRIVERS = frozenset({"unicam", "rp1-cfe"})
+# Image processors and codecs: they are there on every board, with a camera or without.
+_CONVERTERS = frozenset({"bcm2835-isp", "bcm2835-codec", "pispbe", "rpivid", "rpi-hevc-dec"})
+_LIBCAMERA_DRIVERS = _PORT_DRIVERS | _CONVERTERS
 # NVIDIA's driver for sensors at the Jetson's camera port: raw Bayer, without the image processor.
 _ARGUS_DRIVERS = frozenset({"tegra-video", "tegra-camrtc-capture-vi"})
 
@@ -21,6 +22,11 @@ def uri_instead(driver: str, number: int = 0) -> str | None:
     if driver in _LIBCAMERA_DRIVERS:
         return f"picamera://{number}"
     return f"argus://{number}" if driver in _ARGUS_DRIVERS else None
+
+
+def is_converter(driver: str) -> bool:
+    """Return whether nodes of this driver work on pictures that come from elsewhere."""
+    return driver in _CONVERTERS
 
 
 def is_sensor(driver: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from camera.csi_nodes import is_sensor, uri_instead
+from camera.csi_nodes import is_converter, is_sensor, uri_instead
 from camera.device_users import DeviceUser, device_users
 from camera.libcamera_list import LibcameraCamera, libcamera_cameras
 from camera.v4l2_device import Ioctl, device_paths, opened
@@ -64,7 +64,7 @@ def list_cameras(
     jetson_sensors = 0
     for path in device_paths(root / "dev"):
         camera = _look_at(path, root, ioctl)
-        if camera is None:
+        if camera is None or is_converter(camera.driver):
             continue
         instead = uri_instead(camera.driver, jetson_sensors)
         if instead is None:

@@ -195,7 +195,7 @@ class SessionWriter:
             left = left[os.write(self._descriptor, left) :]
         self._size += len(chunk)
         self.frames += isinstance(entry, FrameEntry)
-        self._is_empty &= isinstance(entry, EndEntry)
+        self._is_empty &= not isinstance(entry, FrameEntry)
         if time.monotonic() - self._synced_s > _SYNC_S:
             os.fsync(self._descriptor)
             self._synced_s = time.monotonic()

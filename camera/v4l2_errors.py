@@ -7,7 +7,7 @@ import fcntl
 import grp
 from pathlib import Path
 
-from camera.csi_nodes import advice, uri_instead
+from camera.csi_nodes import advice, is_converter, uri_instead
 from camera.device_users import device_users, users_in_words
 from camera.errors import CameraError, SourceNotFoundError, UnsupportedSourceError
 from camera.v4l2_device import Ioctl, device_paths, opened
@@ -68,7 +68,7 @@ def present(dev: Path = Path("/dev"), ioctl: Ioctl = fcntl.ioctl) -> str:
             if error.errno in {errno.EACCES, errno.EPERM}:
                 names.append(str(path))  # it may be one, for somebody else
             continue
-        if info.not_a_camera is None:
+        if info.not_a_camera is None and not is_converter(info.driver):
             instead = uri_instead(info.driver)
             names.append(
                 f"{path} ({info.card})" if instead is None else f"{instead} ({info.card}, {path.name})"

@@ -103,6 +103,8 @@ def _explain(detail: Mapping[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(setting.rpartition(".")[2], RunConfig.model_fields, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
+        if near and setting.startswith("cameras.") and setting.endswith(f".{near[0]}"):
+            hint = " It holds for all cameras: say it outside."
         return f"{setting}: there is no such setting.{hint}"
     if detail["type"] == "missing":
         return f"{setting}: it must be given."

@@ -56,7 +56,7 @@ def run_settings(
     each = settings.each_camera()
     _check_between(each, settings.web_token_file)
     with ExitStack() as stack:
-        feeds = {name: _open_feed(camera, stack) for name, camera in each.items()}
+        feeds = {name: _open_feed(camera, stack, waits=bool(name)) for name, camera in each.items()}
         server = None
         if settings.web is not None:
             token_file = settings.web_token_file
@@ -109,7 +109,9 @@ class _Run:
         )
         views: list[SinkSpec] = []
         if self.server is not None:
-            views.append(self.server.add_camera(name or "camera", predictor, lambda: _figures(control)))
+            views.append(
+                self.server.add_camera(name or "camera", predictor, lambda: _figures(control, feed.session))
+            )
         if self.settings.display:
             views.append(window_spec(name or without_credentials(camera.source), self.stop.set, hud.turn))
         if feed.session is not None:
@@ -135,14 +137,18 @@ class _Switch:
         self.is_on = is_on
 
 
-def _figures(control: RunControl) -> CameraFigures:
-    return CameraFigures(control.figures.engine, control.figures.drops)
+def _figures(control: RunControl, session: SessionWriter | None) -> CameraFigures:
+    drops = dict(control.figures.drops)
+    if session is not None:
+        drops[f"session {session.path}"] = session.dropped
+    return CameraFigures(control.figures.engine, drops)
 
 
-def _open_feed(camera: CameraSettings, stack: ExitStack) -> _Feed:
-    states = StateBox()
+def _open_feed(camera: CameraSettings, stack: ExitStack, *, waits: bool) -> _Feed:
+    # One of several is waited for: after a power cut it may start more slowly than this device.
+    states, options = StateBox(), camera.camera_options(waits=waits)
     if camera.record_session is None:
-        return _Feed(open_source(camera.source, camera.camera_options(), states.put), states, None)
+        return _Feed(open_source(camera.source, options, states.put), states, None)
     limit = camera.session_max_mb
     try:
         session = SessionWriter(
@@ -160,7 +166,7 @@ def _open_feed(camera: CameraSettings, stack: ExitStack) -> _Feed:
         states.put(change)
         session.state(change)
 
-    source = open_source(camera.source, camera.camera_options(), take)
+    source = open_source(camera.source, options, take)
     return _Feed(Recorded(source, session), states, session)
 
 
@@ -185,14 +191,16 @@ def _check_between(cameras: Mapping[str, CameraSettings], token_file: Path | Non
         if camera.video is not None:
             check_video_path(camera.video)
         for path in (camera.video, camera.jsonl, camera.pictures, camera.record_session):
-            if path is None or str(path) == "-":
+            if path is None:
                 continue
-            if path.resolve() in read:
+            # Standard output has one place, too: long lines of several cameras would tear each other.
+            place = path if str(path) == "-" else path.resolve()
+            if place in read:
                 raise OutputPathError(f"{path} holds what this run reads: choose another path.")
-            if path.resolve() in seen:
+            if place in seen:
                 where = f" ({name})" if name else ""
                 raise OutputPathError(f"{path} is given for two outputs{where}: choose another path.")
-            seen.add(path.resolve())
+            seen.add(place)
 
 
 def _file_of(camera: CameraSettings) -> Path | None:
@@ -209,6 +217,6 @@ def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo) -> li
         specs.append(jsonl_spec(camera.jsonl, masks=camera.masks))
     if camera.pictures is not None:
         # Of a video or a camera there are many by the same name.
-        specs.append(pictures_spec(camera.pictures, numbered=info.size is not None))
+        specs.append(pictures_spec(camera.pictures, numbered=info.live or info.size is not None))
     check_outputs(kept, specs)
     return specs

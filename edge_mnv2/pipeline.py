@@ -183,7 +183,8 @@ class _Loop:
             start_ns = time.perf_counter_ns()
             canvas = self._canvas_of(frame.image)
             # A rate means nothing on still pictures.
-            has_hud = self._info.size is not None and self._control.shows_hud()
+            is_moving = self._info.live or self._info.size is not None
+            has_hud = is_moving and self._control.shows_hud()
             hud = Hud(fps, age_ms, self._feed.dropped) if has_hud else None
             draw_overlay(canvas, found, self._predictor.labels, hud)
             stages_ms["overlay"] = (time.perf_counter_ns() - start_ns) / 1e6

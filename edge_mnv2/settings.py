@@ -117,12 +117,16 @@ class PipelineSettings(BaseModel):
         int | None, Field(strict=True, ge=1, description="Stop to keep frames at this size of the file")
     ] = None
 
-    def camera_options(self) -> CameraOptions:
-        """Return how the camera is to be driven."""
+    def camera_options(self, *, waits: bool = False) -> CameraOptions:
+        """Return how the camera is to be driven.
+
+        Args:
+            waits: Whether to go on trying where it does not answer at the start.
+        """
         return CameraOptions(
             isolation=self.isolation,
             transform=Transform(None if self.crop is None else parse_crop(self.crop), self.rotate, self.flip),
-            supervision=Supervision(stall_s=self.stall_s),
+            supervision=Supervision(stall_s=self.stall_s, retry_first=waits),
         )
 
     def decoder_options(self) -> DecoderOptions:

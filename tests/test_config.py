@@ -251,7 +251,10 @@ def test_one_camera_is_all_of_it() -> None:
     [
         ("cameras: {}", "cameras: dictionary should have at least 1 item"),
         ("cameras: {a: {}}", "cameras.a.source: it must be given."),
-        ("cameras: {a: {source: x, model: y}}", "cameras.a.model: there is no such setting."),
+        (
+            "cameras: {a: {source: x, model: y}}",
+            "cameras.a.model: there is no such setting. It holds for all cameras",
+        ),
         ("cameras: {a: {source: x, treshold: 1}}", "Did you mean threshold?"),
         ("cameras: {a: {source: x, rotate: 45}}", "cameras.a.rotate: input should be 0, 90, 180 or 270"),
         ("cameras: {a: {source: x, crop: '1,2'}}", "cameras.a.crop: "),

@@ -118,6 +118,9 @@ def test_two_cameras_do_not_write_one_file(tmp_path: Path) -> None:
         run({"cameras": {"a": camera, "b": dict(camera)}})
     with pytest.raises(OutputPathError):
         run({**camera, "record_session": tmp_path / "r.jsonl"})
+    shown = {"source": "test://?frames=1", "jsonl": "-"}
+    with pytest.raises(OutputPathError, match="- is given for two outputs"):
+        run({"cameras": {"a": shown, "b": dict(shown)}})
 
 
 def test_a_session_is_replayed_as_it_was(tmp_path: Path) -> None:
@@ -171,3 +174,23 @@ def test_no_output_takes_the_place_of_what_another_camera_reads(tmp_path: Path) 
     with pytest.raises(OutputPathError, match="holds what this run reads"):
         run({"source": "test://?frames=2", "web_token_file": token, "jsonl": token})
     assert clip.read_bytes() == before
+
+
+def test_one_of_several_cameras_may_come_later(runner: Runner, rtsp_server: Server, tmp_path: Path) -> None:
+    late, other = tmp_path / "late.jsonl", tmp_path / "other.jsonl"
+    rtsp_server.kill()
+    runner.start(
+        {
+            "cameras": {
+                "late": {"source": rtsp_server.url(), "jsonl": late},
+                "other": {"source": "test://", "jsonl": other},
+            }
+        }
+    )
+    wait_until(lambda: other.exists() and len(frames(other)) > 3, "frames of the other one")
+    wait_until(lambda: late.exists() and "reconnecting" in states(late), "a second try")
+    rtsp_server.restart()
+    wait_until(lambda: len(frames(late)) > 3, "frames of the late one")
+    found = runner.finish()
+    assert all(summary.ok for summary in found.values())
+    assert frames(late)[0]["image"] == {"width": 640, "height": 480}

@@ -103,7 +103,11 @@ class ChildProcess:
 
     def has_ended(self) -> bool:
         """Return whether the process is over; it can still be killed without harm."""
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        try:
+            status = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # who started us ignores SIGCHLD: the kernel took note of the end
+            return True
+        return status is not None
 
     def reap(self) -> None:
         """Take note of the end of a process that has ended; what its driver started ends, too."""
