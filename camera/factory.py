@@ -9,7 +9,8 @@ from camera.base import FrameSource
 from camera.isolation.process_reader import ProcessReader
 from camera.options import CameraOptions, Transform
 from camera.replay import Replay
-from camera.supervised import OnState, Supervised
+from camera.states import OnState
+from camera.supervised import Supervised
 from camera.thread_reader import ThreadReader
 from camera.timed import TimedSource
 from camera.transform import Transformed
@@ -35,9 +36,8 @@ def open_source(uri: str, options: CameraOptions = _DEFAULTS, on_state: OnState 
         SourceNotFoundError: No such file, folder, or nothing matches the glob.
         UnsupportedSourceError: The scheme is unknown, or an option is wrong.
     """
-    source = _transformed(
-        uri, options.transform, on_state
-    )  # of a camera: what is wrong with its options is said early
+    # Of a camera, too: what is wrong with its options is said early.
+    source = _transformed(uri, options.transform, on_state)
     parsed = parse_uri(uri)
     if not is_live(uri) or (parsed.scheme == "test" and options.isolation is None):
         return source

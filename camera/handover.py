@@ -112,3 +112,18 @@ class Handover:
             # The one that is kept must not get a traceback: that would hold this object, and with it all
             # shared memory, until a garbage collection that may never come.
             raise copy(self._end)
+
+
+def info_in_time(handover: Handover, name: str, timeout_s: float) -> SourceInfo:
+    """Return what an open source says of itself.
+
+    Raises:
+        CameraError: It ended before, or did not open in time.
+        EndOfStream: `close` was called.
+    """
+    info = handover.wait_open(timeout_s)
+    if info is None:
+        raise CameraError(
+            f"{name} did not open within {timeout_s:g} s: it does not answer, or its driver hangs."
+        )
+    return info

@@ -26,7 +26,7 @@ from camera.session_entries import (
 )
 from camera.session_file import Chunk, Damage, check_first_line, last_chunk, read_chunks
 from camera.session_pictures import decode
-from camera.states import StateChange
+from camera.states import OnState
 from camera.uri import Uri
 from camera.uri_options import no_more, number
 
@@ -39,7 +39,6 @@ _BEGIN = 16
 
 _log = logging.getLogger(__name__)
 
-OnState = Callable[[StateChange], None]
 OnTelemetry = Callable[[Mapping[str, float | str | None]], None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -34,3 +35,6 @@ class StateChange:
     at_ns: int
     lost_since_ns: int | None = None
     attempt: int = 0
+
+
+OnState = Callable[[StateChange], None]

@@ -18,7 +18,7 @@ from camera.errors import (
     UnsupportedSourceError,
 )
 from camera.options import Supervision
-from camera.states import CameraState, StateChange
+from camera.states import CameraState, OnState, StateChange
 from camera.timed import TimedSource
 
 # So many bad frames in a row, and the camera counts as lost.
@@ -26,7 +26,6 @@ _MAX_BAD = 30
 # A slow camera may miss so many of its intervals before it counts as stalled.
 _INTERVALS = 3
 
-OnState = Callable[[StateChange], None]
 
 _log = logging.getLogger(__name__)
 

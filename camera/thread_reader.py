@@ -9,7 +9,7 @@ from collections.abc import Callable
 from camera.base import Frame, FrameSource, SourceInfo
 from camera.bounded import finish_within
 from camera.errors import BadFrameError, CameraError
-from camera.handover import Handover
+from camera.handover import Handover, info_in_time
 from camera.left_behind import check_left_behind
 
 _END_S = 1.0
@@ -61,12 +61,7 @@ class ThreadReader:
                 raise CameraError(f"{self._name} was opened or closed before.")
             self._thread = threading.Thread(target=self._run, name=f"camera {self._name}", daemon=True)
             self._thread.start()
-        info = self._handover.wait_open(timeout_s)
-        if info is None:
-            raise CameraError(
-                f"{self._name} did not open within {timeout_s:g} s: it does not answer, or its driver hangs."
-            )
-        return info
+        return info_in_time(self._handover, self._name, timeout_s)
 
     def read(self, timeout_s: float) -> Frame | None:
         """Wait for the next frame."""

@@ -154,14 +154,21 @@ def _request(model: Model, precision: Precision, options: PlanOptions) -> Iterat
             shapes,
             dla_core=options.dla_core,
             weights=str(model.path.resolve()),
-            command=f"edge-mnv2 models build {model.command_words} --engine tensorrt "
-            f"--precision {precision}{_dla_words(options)}",
+            command=build_command(model, precision, options.dla_core),
         )
 
 
-def _dla_words(options: PlanOptions) -> str:
-    """Return what asks for the same DLA core on the command line."""
-    return "" if options.dla_core is None else f" --dla {options.dla_core}"
+def build_command(model: Model, precision: str, dla_core: int | None) -> str:
+    """Return the command that builds a plan ahead, `auto` for the precision that suits the device."""
+    words = f"edge-mnv2 models build {model.command_words} --engine tensorrt"
+    if precision != "auto":
+        words += f" --precision {precision}"
+    return words + _dla_words(dla_core)
+
+
+def _dla_words(dla_core: int | None) -> str:
+    """Return what asks for a DLA core on the command line."""
+    return "" if dla_core is None else f" --dla {dla_core}"
 
 
 def _open_checked(model: Model, precision: Precision, found: Probe, options: PlanOptions) -> Opened:
@@ -221,7 +228,7 @@ def _judge(model: Model, precision: Precision, check: PlanCheck, options: PlanOp
     if not options.force:
         raise PlanRefusedError(
             f"{said}\nTo see by how much: edge-mnv2 models compare {model.command_words} "
-            f"--backends onnxruntime,tensorrt:{precision}{_dla_words(options)} --images DIR"
+            f"--backends onnxruntime,tensorrt:{precision}{_dla_words(options.dla_core)} --images DIR"
         )
     _log.warning("%s It runs because it is forced.", said)
 

@@ -53,6 +53,6 @@ def to_status(origin: str, change: StateChange, *, is_change: bool = True) -> Ca
     )
 
 
-def is_away(change: StateChange | None) -> bool:
+def is_away(change: StateChange) -> bool:
     """Return whether there is no picture now although there was one."""
-    return change is not None and change.lost_since_ns is not None and change.state is not CameraState.LIVE
+    return change.lost_since_ns is not None and change.state is not CameraState.LIVE

@@ -138,7 +138,7 @@ class _Switch:
 
 
 def _figures(control: RunControl, session: SessionWriter | None) -> CameraFigures:
-    drops = dict(control.figures.drops)
+    drops = control.figures.read_drops()
     if session is not None:
         drops[f"session {session.path}"] = session.dropped
     return CameraFigures(control.figures.engine, drops)

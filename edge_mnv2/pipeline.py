@@ -118,6 +118,7 @@ class _Loop:
         self._rate = RateMeter()
         self._summary = RunSummary()
         self._feed = FrameFeed(source, info, control.stop, lambda ms: self._times.add("read", ms))
+        control.figures.read_drops = self._drops
 
     def run(self) -> RunSummary:
         """Process frames until the end; close the outlets; return the summary."""
@@ -169,7 +170,6 @@ class _Loop:
 
     def _drops(self) -> dict[str, int]:
         drops = {"newer frame came": self._feed.dropped}
-        # A new dictionary each time: others may be going through the last one.
         return {**drops, **{outlet.name: outlet.dropped for outlet in self._outlets}}
 
     def _process(self, frame: Frame) -> None:
@@ -213,7 +213,6 @@ class _Loop:
         for outlet in self._outlets:
             outlet.write(result)
         self._times.add("sinks", (time.perf_counter_ns() - start_ns) / 1e6)
-        self._control.figures.drops = self._drops()
         self._summary.found.update(map(result.label, _counted(result)))
 
     def _tell_states(self) -> None:
@@ -226,12 +225,9 @@ class _Loop:
             _log_state(self._info.name, change)
             self._show(change, is_change=True)
             self._shown_ns = now_ns
-        if (
-            self._state is not None
-            and is_away(self._state)
-            and now_ns - self._shown_ns >= _BANNER_INTERVAL_NS
-        ):
-            self._show(self._state, is_change=False)
+        state = self._state
+        if state is not None and is_away(state) and now_ns - self._shown_ns >= _BANNER_INTERVAL_NS:
+            self._show(state, is_change=False)
             self._shown_ns = now_ns
 
     def _show(self, change: StateChange, *, is_change: bool) -> None:

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mnv2.backends import Opened, PlanOptions, first_line, log_progress, open_onnx, open_tensorrt
+from edge_mnv2.backends import (
+    Opened,
+    PlanOptions,
+    build_command,
+    first_line,
+    log_progress,
+    open_onnx,
+    open_tensorrt,
+)
 from edge_mnv2.engine_turns import EngineTurns
 from edge_mnv2.errors import PlanRefusedError, RequestError, WeightsError
 from edge_mnv2.networks.base import INPUT_NAME, Network
@@ -270,19 +278,10 @@ def _open_gpu(
         def make(cancel: threading.Event) -> Opened:
             return open_tensorrt(model, found, replace(plan, cancel=cancel))
 
-        remedy = f"To build its plan ahead: {_build_command(model, options)}"
+        remedy = f"To build its plan ahead: {build_command(model, options.precision, options.dla_core)}"
         return None, Successor(make, is_required=is_required, remedy=remedy)
     except (EngineError, PlanRefusedError, WeightsError) as error:
         if is_required or isinstance(error, BuildCancelledError):
             raise
         _log.warning("ONNX Runtime takes the place of TensorRT: %s", first_line(error))
         return None, None
-
-
-def _build_command(model: Model, options: PredictorOptions) -> str:
-    words = ["edge-mnv2 models build", model.command_words, "--engine tensorrt"]
-    if options.precision != "auto":
-        words.append(f"--precision {options.precision}")
-    if options.dla_core is not None:
-        words.append(f"--dla {options.dla_core}")
-    return " ".join(words)

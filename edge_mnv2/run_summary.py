@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge_mnv2.telemetry.stages import Percentiles
@@ -10,15 +11,15 @@ from edge_mnv2.telemetry.stages import Percentiles
 
 @dataclass(slots=True)
 class RunFigures:
-    """What a run says of itself while it runs; the loop writes, anybody reads.
+    """What a run says of itself while it runs, to any thread.
 
     Attributes:
         engine: Backend and precision, such as `onnxruntime int8`; empty before the first frame.
-        drops: Lost frames and results by cause.
+        read_drops: Returns lost frames and results by cause, counted when it is called.
     """
 
     engine: str = ""
-    drops: dict[str, int] = field(default_factory=dict)
+    read_drops: Callable[[], dict[str, int]] = dict
 
 
 @dataclass(slots=True)

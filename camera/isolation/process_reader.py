@@ -13,7 +13,7 @@ from functools import partial
 from camera.base import Frame, SourceInfo
 from camera.credentials import without_credentials
 from camera.errors import BadFrameError, CameraError
-from camera.handover import Handover
+from camera.handover import Handover, info_in_time
 from camera.isolation.channel import Channel, ChannelClosedError, Message
 from camera.isolation.child_process import ChildProcess
 from camera.isolation.messages import pack_transform, unpack_error, unpack_info
@@ -104,12 +104,7 @@ class ProcessReader:
             raise CameraError(
                 f"The process of the camera {self._name} did not start in {_START_TIMEOUT_S:g} s."
             )
-        info = self._handover.wait_open(timeout_s)
-        if info is None:
-            raise CameraError(
-                f"{self._name} did not open within {timeout_s:g} s: it does not answer, or its driver hangs."
-            )
-        return info
+        return info_in_time(self._handover, self._name, timeout_s)
 
     def read(self, timeout_s: float) -> Frame | None:
         """Wait for the next frame. It lies in shared memory, which is used again once it is released."""

@@ -11,7 +11,8 @@ import pytest
 from camera import CameraOptions, CameraState, StateChange, Supervision, Transform, open_source
 from camera.isolation.process_reader import ProcessReader
 from camera.options import Isolation
-from camera.supervised import OnState, Supervised
+from camera.states import OnState
+from camera.supervised import Supervised
 from tests.camera.held import Held, children, wait_for
 from tests.camera.servers import Server, mjpeg, rtsp
 from tests.camera.watch import Watch
