@@ -9,6 +9,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_mnv2.readings import DeviceReading
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
@@ -112,6 +114,7 @@ class FrameResult:
         stages_ms: Duration of each stage by name.
         canvas: The frame with the overlay on it, (H, W, 3) BGR; None when no sink wants pixels. It belongs to
             the loop and is valid until `write` returns: a sink that keeps it copies it.
+        device: What the device said last; None where nobody asks it.
     """
 
     origin: str
@@ -127,6 +130,7 @@ class FrameResult:
     found: Result
     stages_ms: Mapping[str, float]
     canvas: NDArray[np.uint8] | None
+    device: DeviceReading | None = None
 
     def label(self, class_id: int) -> str:
         """Return the label of a class, or its number where it has none."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edge_mnv2.telemetry.stages import Percentiles
+from edge_mnv2.readings import Percentiles
 
 
 @dataclass(slots=True)

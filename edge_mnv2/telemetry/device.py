@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+from edge_mnv2.readings import DeviceReading, Reading
 
 # Zones of the kernel's thermal framework that stand for the processor, the most telling first:
 # Jetson's junction, Raspberry Pi, Jetson's CPU by its old and new name, Intel, other boards.
@@ -17,34 +17,6 @@ _ZONES = (
 _CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 # Beyond these, it is a sensor that is not there.
 _MIN_C, _MAX_C = -40.0, 150.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One value, and where it is from.
-
-    Attributes:
-        value: None where it is unavailable.
-        kind: Whether it was measured.
-        sensor: Name of the sensor; empty without one.
-    """
-
-    value: float | None = None
-    kind: Literal["measured", "estimated", "unavailable"] = "unavailable"
-    sensor: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceReading:
-    """What the device says at one moment.
-
-    Attributes:
-        temperature_c: Of the processor, in degrees Celsius.
-        power_w: Of the whole device, in watts.
-    """
-
-    temperature_c: Reading
-    power_w: Reading
 
 
 def read_device(sys: Path = Path("/sys")) -> DeviceReading:

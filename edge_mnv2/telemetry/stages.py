@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 
+from edge_mnv2.readings import Percentiles
+
 # Bounded, so that a run of months costs no more memory than a run of minutes.
 _WINDOW = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Of one stage's durations, in milliseconds."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
 
 
 class StageTimes:

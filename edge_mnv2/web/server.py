@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from edge_mnv2.controls import LiveDecoder
 from edge_mnv2.errors import RequestError, SinkError
+from edge_mnv2.readings import DeviceReading
 from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.sinks.base import SinkSpec
-from edge_mnv2.telemetry.device import DeviceReading, read_device
+from edge_mnv2.telemetry.device import read_device
 from edge_mnv2.threads import Worker
 from edge_mnv2.web.access import Access, check_token
 from edge_mnv2.web.address import DEFAULT_ADDRESS, WebAddress, bind

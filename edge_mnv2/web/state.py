@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from camera.credentials import uri_without_credentials, without_credentials
-from edge_mnv2.telemetry.device import DeviceReading
+from edge_mnv2.readings import DeviceReading
 from edge_mnv2.web.feed import CameraFeed
 from edge_mnv2.zoo.model import DecoderOptions
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_mnv2.telemetry.device import DeviceReading
+from edge_mnv2.readings import DeviceReading
 from edge_mnv2.web.access import Access
 from edge_mnv2.web.decoder_request import camera_of, read_decoder_request
 from edge_mnv2.web.feed import CameraFeed

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_mnv2.telemetry.device import Reading, read_device
+from edge_mnv2.readings import Reading
+from edge_mnv2.telemetry.device import read_device
 
 
 def zone(sys: Path, number: int, kind: str, value: str | None) -> None:

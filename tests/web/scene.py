@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_mnv2.errors import RequestError
+from edge_mnv2.readings import DeviceReading, Reading
 from edge_mnv2.results import CameraStatus
 from edge_mnv2.sinks.base import Sink, SinkSpec
-from edge_mnv2.telemetry.device import DeviceReading, Reading
 from edge_mnv2.web import WebAddress, WebOptions, WebServer
 from edge_mnv2.web.server import encode_jpeg
 from edge_mnv2.zoo.model import DecoderOptions
