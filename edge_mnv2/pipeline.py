@@ -21,14 +21,14 @@ from camera import CameraError, CameraState, Frame, FrameSource, SourceInfo, Sta
 from edge_mnv2.camera_states import StateBox, is_away, to_status
 from edge_mnv2.errors import RunError
 from edge_mnv2.frames import FrameFeed, open_unless_stopped
+from edge_mnv2.outlets import Outlets, OutputBox
 from edge_mnv2.overlay import Hud, draw_overlay
 from edge_mnv2.overlay.banner import draw_lost_banner
 from edge_mnv2.predictor import Predictor
 from edge_mnv2.results import Classification, Detections, FrameResult
 from edge_mnv2.run_summary import RunFigures, RunSummary
 from edge_mnv2.segments import segments_of
-from edge_mnv2.sinks.base import SinkSpec, check_outputs
-from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
+from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.telemetry.memory import peak_memory_mib
 from edge_mnv2.telemetry.stages import RateMeter, StageTimes
 from engines import EngineError
@@ -50,6 +50,7 @@ class RunControl:
         states: Where the source puts its changes of state, if it has any.
         shows_hud: Whether the overlay has its status line, asked for each frame.
         figures: Kept up to date while it runs.
+        outputs: Where others than those of the beginning are asked for.
     """
 
     stop: threading.Event
@@ -58,6 +59,7 @@ class RunControl:
     states: StateBox = field(default_factory=StateBox)
     shows_hud: Callable[[], bool] = lambda: True
     figures: RunFigures = field(default_factory=RunFigures)
+    outputs: OutputBox = field(default_factory=OutputBox)
 
 
 def run_pipeline(
@@ -86,12 +88,8 @@ def run_pipeline(
         info = open_unless_stopped(source, control.stop)
         if info is None:
             return RunSummary(interrupted=True)
-        specs = sinks_for(info)
-        check_outputs(info.paths, specs)
-        outlets: list[Outlet | QueuedOutlet] = []
-        for spec in specs:
-            outlets.append(QueuedOutlet(spec) if info.live else Outlet(spec))
-            stack.callback(outlets[-1].close)
+        outlets = Outlets(info, sinks_for)
+        stack.callback(outlets.close)
         return _Loop(source, info, predictor, outlets, control).run()
 
 
@@ -103,7 +101,7 @@ class _Loop:
         source: FrameSource,
         info: SourceInfo,
         predictor: Predictor,
-        outlets: list[Outlet | QueuedOutlet],
+        outlets: Outlets,
         control: RunControl,
     ) -> None:
         self._info = info
@@ -113,7 +111,7 @@ class _Loop:
         self._canvas = np.empty((0, 0, 3), np.uint8)
         self._state: StateChange | None = None
         self._shown_ns = self._kept_ns = 0
-        self._may_want_canvas = info.live and any(outlet.may_want_canvas for outlet in outlets)
+        self._may_want_canvas = info.live and outlets.may_want_canvas
         self._times = StageTimes()
         self._rate = RateMeter()
         self._summary = RunSummary()
@@ -130,6 +128,9 @@ class _Loop:
         try:
             for frame in frames:
                 self._tell_states()
+                if (sinks_for := control.outputs.take()) is not None:
+                    self._outlets.replace(sinks_for)
+                    self._may_want_canvas = self._info.live and self._outlets.may_want_canvas
                 if frame is None:
                     continue
                 with frame:
@@ -140,7 +141,7 @@ class _Loop:
                     control.on_frame(summary.frames, total)
                 if summary.frames == control.max_frames:
                     break
-                if self._outlets and not any(outlet.is_alive for outlet in self._outlets):
+                if self._outlets.are_gone:
                     _log.info("no output is left: stopping")
                     break
         except (CameraError, EngineError, RunError) as error:
@@ -149,12 +150,8 @@ class _Loop:
         finally:
             frames.close()
         summary.interrupted = control.stop.is_set()
-        # All are told first, so that the slow ones finish side by side.
-        for outlet in self._outlets:
-            outlet.stop()
-        for outlet in self._outlets:
-            outlet.close()
-            summary.failures.extend(outlet.failures)
+        self._outlets.close()
+        summary.failures.extend(self._outlets.failures)
         return self._finish()
 
     def _finish(self) -> RunSummary:
@@ -169,8 +166,7 @@ class _Loop:
         return summary
 
     def _drops(self) -> dict[str, int]:
-        drops = {"newer frame came": self._feed.dropped}
-        return {**drops, **{outlet.name: outlet.dropped for outlet in self._outlets}}
+        return {"newer frame came": self._feed.dropped, **self._outlets.drops()}
 
     def _process(self, frame: Frame) -> None:
         found, stages_ms = self._predictor.predict(frame.image)
@@ -179,7 +175,7 @@ class _Loop:
         age_ms = (now_ns - frame.captured_ns) / 1e6
         fps = self._rate.tick(now_ns)
         canvas = None
-        if any(outlet.wants_canvas for outlet in self._outlets):
+        if self._outlets.wants_canvas:
             start_ns = time.perf_counter_ns()
             canvas = self._canvas_of(frame.image)
             # A rate means nothing on still pictures.
@@ -210,8 +206,7 @@ class _Loop:
         for stage, duration_ms in stages_ms.items():
             self._times.add(stage, duration_ms)
         start_ns = time.perf_counter_ns()
-        for outlet in self._outlets:
-            outlet.write(result)
+        self._outlets.write(result)
         self._times.add("sinks", (time.perf_counter_ns() - start_ns) / 1e6)
         self._summary.found.update(map(result.label, _counted(result)))
 
@@ -232,13 +227,11 @@ class _Loop:
 
     def _show(self, change: StateChange, *, is_change: bool) -> None:
         status = to_status(self._info.name, change, is_change=is_change)
-        wanted = any(outlet.wants_canvas for outlet in self._outlets)
-        if wanted and self._canvas.size and is_away(change):
+        if self._outlets.wants_canvas and self._canvas.size and is_away(change):
             canvas = self._canvas.copy()
             draw_lost_banner(canvas, status)
             status = replace(status, canvas=canvas)
-        for outlet in self._outlets:
-            outlet.write(status)
+        self._outlets.write(status)
 
     def _note_engine(self) -> None:
         """Begin the statistics anew where another engine took over: times of two would mean nothing."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -55,13 +55,16 @@ class SinkSpec:
         wants_canvas: Whether it needs the frame with its overlay.
         is_watched: Called for each frame: whether somebody looks, so that a canvas is needed; None: always.
         path: The file or folder that it writes; None for standard output.
+        settings: What tells it from another of the same name, so that a sink whose settings did not change
+            goes on when others are replaced: two specs are the same where name and settings are.
     """
 
     name: str
-    open: Callable[[int], Sink]
-    wants_canvas: bool
-    path: Path | None = None
-    is_watched: Callable[[], bool] | None = None
+    open: Callable[[int], Sink] = field(compare=False)
+    wants_canvas: bool = field(compare=False)
+    path: Path | None = field(default=None, compare=False)
+    is_watched: Callable[[], bool] | None = field(default=None, compare=False)
+    settings: Hashable = None
 
 
 def check_outputs(inputs: Sequence[Path], specs: Sequence[SinkSpec]) -> None:
