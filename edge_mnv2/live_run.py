@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from camera import FrameSource, SourceInfo, StateChange, open_source
 from camera.credentials import without_credentials
-from camera.session_writer import Recorded, SessionWriter
-from camera.uri import parse_uri
-from edge_mnv2.camera_states import StateBox
+from edge_mnv2.camera_run import CameraRun, check_between
 from edge_mnv2.cameras import run_side_by_side
-from edge_mnv2.errors import OutputPathError
-from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor, open_predictor
 from edge_mnv2.run_summary import RunSummary
-from edge_mnv2.settings import CameraSettings, RunConfig
-from edge_mnv2.sinks.base import SinkSpec, check_outputs
-from edge_mnv2.sinks.specs import jsonl_spec, pictures_spec, session_spec, video_spec, window_spec
-from edge_mnv2.sinks.video import check_video_path
+from edge_mnv2.settings import RunConfig
+from edge_mnv2.sinks.base import SinkSpec
+from edge_mnv2.sinks.specs import window_spec
 from edge_mnv2.web.access import read_token
 from edge_mnv2.web.address import parse_web_address
 from edge_mnv2.web.feed import CameraFigures
 from edge_mnv2.web.server import WebOptions, WebServer
-
-_log = logging.getLogger(__name__)
 
 
 def run_settings(
@@ -54,169 +45,77 @@ def run_settings(
         EngineError, RunError: The model cannot be run.
     """
     each = settings.each_camera()
-    _check_between(each, settings.web_token_file)
+    check_between(each, settings.web_token_file)
     with ExitStack() as stack:
-        feeds = {name: _open_feed(camera, stack, waits=bool(name)) for name, camera in each.items()}
+        cameras: list[CameraRun] = []
+        for name, camera in each.items():
+            # One of several is waited for: after a power cut it may start more slowly than this device.
+            cameras.append(
+                CameraRun(name, camera, stop, waits=bool(name), on_frame=None if name else on_frame)
+            )
+            stack.callback(cameras[-1].close)
+        services = Services.open(settings, stop)
+        stack.callback(services.close)
+        predictor = open_predictor(settings.model, settings.predictor_options())
+        stack.callback(predictor.close)
+        loops = {}
+        for camera_run in cameras:
+            own = predictor
+            if camera_run.name:
+                own = predictor.for_camera(camera_run.settings.decoder_options())
+            loops[camera_run.name] = services.loop(camera_run, own, kept)
+        return {"": loops[""]()} if "" in loops else run_side_by_side(loops, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all cameras of a run have in common beside the engine; see `open`."""
+
+    settings: RunConfig
+    stop: threading.Event
+    server: WebServer | None
+
+    @classmethod
+    def open(cls, settings: RunConfig, stop: threading.Event) -> Services:
+        """Open what the settings ask for.
+
+        Args:
+            settings: Of the run.
+            stop: Set where somebody closes the window.
+
+        Raises:
+            RequestError: It cannot be opened.
+        """
         server = None
         if settings.web is not None:
             token_file = settings.web_token_file
             token = None if token_file is None else read_token(token_file)
             options = WebOptions(token, settings.web_names or ())
             server = WebServer.start(parse_web_address(settings.web), options)
-            stack.callback(server.close)
-        predictor = open_predictor(settings.model, settings.predictor_options())
-        stack.callback(predictor.close)
-        run = _Run(settings, kept, stop, on_frame, server)
-        if "" in each:
-            return {"": run.loop("", each[""], feeds[""], predictor)()}
-        loops = {
-            name: run.loop(name, camera, feeds[name], predictor.for_camera(camera.decoder_options()))
-            for name, camera in each.items()
-        }
-        return run_side_by_side(loops, stop)
+        return cls(settings, stop, server)
 
+    def close(self) -> None:
+        """Close all."""
+        if self.server is not None:
+            self.server.close()
 
-@dataclass(frozen=True, slots=True)
-class _Feed:
-    """A source that is not open yet, what it will say of itself, and who keeps its frames."""
-
-    source: FrameSource
-    states: StateBox
-    session: SessionWriter | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What all cameras have in common."""
-
-    settings: RunConfig
-    kept: Sequence[Path]
-    stop: threading.Event
-    on_frame: Callable[[int, int | None], None] | None
-    server: WebServer | None
-
-    def loop(
-        self, name: str, camera: CameraSettings, feed: _Feed, predictor: Predictor
-    ) -> Callable[[], RunSummary]:
-        """Return the loop of one camera."""
-        hud = _Switch()
-        control = RunControl(
-            stop=self.stop,
-            max_frames=camera.max_frames,
-            on_frame=None if name else self.on_frame,
-            states=feed.states,
-            shows_hud=lambda: hud.is_on,
-        )
+    def views(self, camera: CameraRun, predictor: Predictor) -> list[SinkSpec]:
+        """Describe the outputs of a camera that are not files of its own."""
         views: list[SinkSpec] = []
         if self.server is not None:
             views.append(
-                self.server.add_camera(name or "camera", predictor, lambda: _figures(control, feed.session))
+                self.server.add_camera(
+                    camera.name or "camera",
+                    predictor,
+                    lambda: CameraFigures(camera.control.figures.engine, camera.drops()),
+                )
             )
         if self.settings.display:
-            views.append(window_spec(name or without_credentials(camera.source), self.stop.set, hud.turn))
-        if feed.session is not None:
-            views.append(session_spec(feed.session))
+            shown = camera.name or without_credentials(camera.settings.source)
+            views.append(window_spec(shown, self.stop.set, camera.show_hud))
+        return views
 
-        def loop() -> RunSummary:
-            kept = self.kept if feed.session is None else [*self.kept, feed.session.path]
-            summary = run_pipeline(
-                feed.source, predictor, lambda info: [*_files(camera, kept, info), *views], control
-            )
-            if feed.session is not None:
-                _finish_session(feed.session, summary)
-            return summary
-
-        return loop
-
-
-@dataclass(slots=True)
-class _Switch:
-    is_on: bool = True
-
-    def turn(self, is_on: bool) -> None:
-        self.is_on = is_on
-
-
-def _figures(control: RunControl, session: SessionWriter | None) -> CameraFigures:
-    drops = control.figures.read_drops()
-    if session is not None:
-        drops[f"session {session.path}"] = session.dropped
-    return CameraFigures(control.figures.engine, drops)
-
-
-def _open_feed(camera: CameraSettings, stack: ExitStack, *, waits: bool) -> _Feed:
-    # One of several is waited for: after a power cut it may start more slowly than this device.
-    states, options = StateBox(), camera.camera_options(waits=waits)
-    if camera.record_session is None:
-        return _Feed(open_source(camera.source, options, states.put), states, None)
-    limit = camera.session_max_mb
-    try:
-        session = SessionWriter(
-            camera.record_session, camera.session_quality, None if limit is None else limit * 1_000_000
-        )
-    except OSError as error:
-        raise OutputPathError(
-            f"{camera.record_session} cannot be written: {error.strerror}. Choose another path."
-        ) from error
-    stack.callback(session.close)
-    if session.path != camera.record_session:
-        _log.info("%s is there already: this session goes to %s", camera.record_session, session.path)
-
-    def take(change: StateChange) -> None:
-        states.put(change)
-        session.state(change)
-
-    source = open_source(camera.source, options, take)
-    return _Feed(Recorded(source, session), states, session)
-
-
-def _finish_session(session: SessionWriter, summary: RunSummary) -> None:
-    session.close()
-    summary.drops[f"session {session.path}"] = session.dropped
-    if session.failure is not None and not session.is_full:
-        summary.failures.append(session.failure)
-
-
-def _check_between(cameras: Mapping[str, CameraSettings], token_file: Path | None) -> None:
-    """Refuse files that are given for two outputs, or that another camera reads.
-
-    Raises:
-        OutputPathError: Naming the path.
-        RequestError: A video has a name that says no format we write.
-    """
-    seen: set[Path] = set()
-    read = {path.resolve() for path in map(_file_of, cameras.values()) if path is not None}
-    read |= set() if token_file is None else {token_file.resolve()}
-    for name, camera in cameras.items():
-        if camera.video is not None:
-            check_video_path(camera.video)
-        for path in (camera.video, camera.jsonl, camera.pictures, camera.record_session):
-            if path is None:
-                continue
-            # Standard output has one place, too: long lines of several cameras would tear each other.
-            place = path if str(path) == "-" else path.resolve()
-            if place in read:
-                raise OutputPathError(f"{path} holds what this run reads: choose another path.")
-            if place in seen:
-                where = f" ({name})" if name else ""
-                raise OutputPathError(f"{path} is given for two outputs{where}: choose another path.")
-            seen.add(place)
-
-
-def _file_of(camera: CameraSettings) -> Path | None:
-    uri = parse_uri(camera.source)
-    return Path(uri.address) if uri.scheme in ("file", "replay") else None
-
-
-def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:
-    """Describe the outputs into files; none of them may take the place of those in `kept`."""
-    specs = []
-    if camera.video is not None:
-        specs.append(video_spec(camera.video, info.fps, is_live=info.live))
-    if camera.jsonl is not None:
-        specs.append(jsonl_spec(camera.jsonl, masks=camera.masks))
-    if camera.pictures is not None:
-        # Of a video or a camera there are many by the same name.
-        specs.append(pictures_spec(camera.pictures, numbered=info.live or info.size is not None))
-    check_outputs(kept, specs)
-    return specs
+    def loop(self, camera: CameraRun, predictor: Predictor, kept: Sequence[Path]) -> Callable[[], RunSummary]:
+        """Return the loop of a camera."""
+        sinks_for = camera.sinks_for(camera.settings, kept, self.views(camera, predictor))
+        return lambda: camera.loop(predictor, sinks_for)

@@ -162,6 +162,7 @@ class CameraFigures:
         state_since: When this state began.
         lost_since: Time of the last frame; None while the camera is live, and before its first frame.
         losses: How often the camera was lost.
+        attempts: How often it was opened, or tried to, since the start.
         model: Name of the model.
         task: `detect`, `segment` or `classify`.
         engine: Backend, such as `onnxruntime`; empty before the first result.
@@ -180,6 +181,7 @@ class CameraFigures:
     state_since: datetime | None = None
     lost_since: datetime | None = None
     losses: int = 0
+    attempts: int = 0
     model: str = ""
     task: str = ""
     engine: str = ""

@@ -1,0 +1,183 @@
+"""One camera from its settings to its loop: the source, who keeps its frames, its outputs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from camera import FrameSource, SourceInfo, StateChange, open_source
+from camera.session_writer import Recorded, SessionWriter
+from camera.uri import parse_uri
+from edge_mnv2.camera_states import StateBox
+from edge_mnv2.errors import OutputPathError
+from edge_mnv2.outlets import SinksFor
+from edge_mnv2.pipeline import RunControl, run_pipeline
+from edge_mnv2.predictor import Predictor
+from edge_mnv2.run_summary import RunSummary
+from edge_mnv2.settings import CameraSettings
+from edge_mnv2.sinks.base import SinkSpec, check_outputs
+from edge_mnv2.sinks.specs import jsonl_spec, pictures_spec, session_spec, video_spec
+from edge_mnv2.sinks.video import check_video_path
+
+_log = logging.getLogger(__name__)
+
+
+class CameraRun:
+    """A camera that is not open yet, with all that its loop needs; `loop` opens it.
+
+    Args:
+        name: Empty where there is only one.
+        settings: Of this camera.
+        stop: Set by whoever wants its loop to end.
+        waits: Whether to go on trying where it does not answer at the start.
+        on_frame: As `pipeline.RunControl.on_frame`.
+
+    Attributes:
+        control: What its loop is watched and told by.
+        session: Who keeps the frames; None where nobody does.
+
+    Raises:
+        CameraError: There is no such kind of source, or no such file.
+        OutputPathError: The session cannot be written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: CameraSettings,
+        stop: threading.Event,
+        *,
+        waits: bool = False,
+        on_frame: Callable[[int, int | None], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.session: SessionWriter | None = None
+        self._hud_is_on = True
+        states, options = StateBox(), settings.camera_options(waits=waits)
+        self.control = RunControl(
+            stop=stop,
+            max_frames=settings.max_frames,
+            on_frame=on_frame,
+            states=states,
+            shows_hud=lambda: self._hud_is_on,
+        )
+        if settings.record_session is None:
+            self._source: FrameSource = open_source(settings.source, options, states.put)
+            return
+        session = self.session = _open_session(settings, settings.record_session)
+
+        def take(change: StateChange) -> None:
+            states.put(change)
+            session.state(change)
+
+        try:
+            self._source = Recorded(open_source(settings.source, options, take), session)
+        except BaseException:
+            session.close()
+            raise
+
+    def show_hud(self, is_on: bool) -> None:
+        """Draw the status line, or leave it out; from any thread."""
+        self._hud_is_on = is_on
+
+    def drops(self) -> dict[str, int]:
+        """Return lost frames and results by cause, so far; from any thread."""
+        drops = self.control.figures.read_drops()
+        if self.session is not None:
+            drops[f"session {self.session.path}"] = self.session.dropped
+        return drops
+
+    def sinks_for(
+        self, settings: CameraSettings, kept: Sequence[Path], views: Sequence[SinkSpec]
+    ) -> SinksFor:
+        """Return who describes the outputs once the source is open.
+
+        Args:
+            settings: Of this camera, perhaps newer ones.
+            kept: Files that no output may take the place of.
+            views: Outputs that are not this camera's alone, or no files.
+        """
+        views, kept = list(views), list(kept)
+        if self.session is not None:
+            views.append(session_spec(self.session))
+            kept.append(self.session.path)
+        return lambda info: [*_files(settings, kept, info), *views]
+
+    def loop(self, predictor: Predictor, sinks_for: SinksFor) -> RunSummary:
+        """Run until the source ends or a stop is asked for; as `pipeline.run_pipeline`."""
+        summary = run_pipeline(self._source, predictor, sinks_for, self.control)
+        if self.session is not None:
+            _finish_session(self.session, summary)
+        return summary
+
+    def close(self) -> None:
+        """Close what a loop that never began leaves open; afterwards it does nothing."""
+        self._source.close()
+        if self.session is not None:
+            self.session.close()
+
+
+def check_between(cameras: Mapping[str, CameraSettings], token_file: Path | None) -> None:
+    """Refuse files that are given for two outputs, or that another camera reads.
+
+    Raises:
+        OutputPathError: Naming the path.
+        RequestError: A video has a name that says no format we write.
+    """
+    seen: set[Path] = set()
+    read = {path.resolve() for path in map(_file_of, cameras.values()) if path is not None}
+    read |= set() if token_file is None else {token_file.resolve()}
+    for name, camera in cameras.items():
+        if camera.video is not None:
+            check_video_path(camera.video)
+        for path in (camera.video, camera.jsonl, camera.pictures, camera.record_session):
+            if path is None:
+                continue
+            # Standard output has one place, too: long lines of several cameras would tear each other.
+            place = path if str(path) == "-" else path.resolve()
+            if place in read:
+                raise OutputPathError(f"{path} holds what this run reads: choose another path.")
+            if place in seen:
+                where = f" ({name})" if name else ""
+                raise OutputPathError(f"{path} is given for two outputs{where}: choose another path.")
+            seen.add(place)
+
+
+def _open_session(settings: CameraSettings, path: Path) -> SessionWriter:
+    limit = settings.session_max_mb
+    try:
+        session = SessionWriter(path, settings.session_quality, None if limit is None else limit * 1_000_000)
+    except OSError as error:
+        raise OutputPathError(f"{path} cannot be written: {error.strerror}. Choose another path.") from error
+    if session.path != path:
+        _log.info("%s is there already: this session goes to %s", path, session.path)
+    return session
+
+
+def _finish_session(session: SessionWriter, summary: RunSummary) -> None:
+    session.close()
+    summary.drops[f"session {session.path}"] = session.dropped
+    if session.failure is not None and not session.is_full:
+        summary.failures.append(session.failure)
+
+
+def _file_of(camera: CameraSettings) -> Path | None:
+    uri = parse_uri(camera.source)
+    return Path(uri.address) if uri.scheme in ("file", "replay") else None
+
+
+def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:
+    """Describe the outputs into files; none of them may take the place of those in `kept`."""
+    specs = []
+    if camera.video is not None:
+        specs.append(video_spec(camera.video, info.fps, is_live=info.live))
+    if camera.jsonl is not None:
+        specs.append(jsonl_spec(camera.jsonl, masks=camera.masks))
+    if camera.pictures is not None:
+        # Of a video or a camera there are many by the same name.
+        specs.append(pictures_spec(camera.pictures, numbered=info.live or info.size is not None))
+    check_outputs(kept, specs)
+    return specs
