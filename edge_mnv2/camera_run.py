@@ -7,19 +7,22 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from camera import FrameSource, SourceInfo, StateChange, open_source
+from camera import CameraError, FrameSource, SourceInfo, StateChange, open_source
+from camera.credentials import uri_without_credentials, without_credentials
 from camera.session_writer import Recorded, SessionWriter
 from camera.uri import parse_uri
 from edge_mnv2.camera_states import StateBox
-from edge_mnv2.errors import OutputPathError
+from edge_mnv2.errors import EdgeMnv2Error, OutputPathError
 from edge_mnv2.outlets import SinksFor
 from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor
+from edge_mnv2.readings import DeviceReading
 from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.settings import CameraSettings
 from edge_mnv2.sinks.base import SinkSpec, check_outputs
-from edge_mnv2.sinks.specs import jsonl_spec, pictures_spec, session_spec, video_spec
+from edge_mnv2.sinks.specs import jsonl_rotation, jsonl_spec, pictures_spec, session_spec, video_spec
 from edge_mnv2.sinks.video import check_video_path
+from edge_mnv2.telemetry.camera_meter import CameraMeter
 
 _log = logging.getLogger(__name__)
 
@@ -29,13 +32,15 @@ class CameraRun:
 
     Args:
         name: Empty where there is only one.
-        settings: Of this camera.
+        settings: Of this camera; what of them concerns outputs may be replaced while it runs.
         stop: Set by whoever wants its loop to end.
         waits: Whether to go on trying where it does not answer at the start.
         on_frame: As `pipeline.RunControl.on_frame`.
+        read_device: As `pipeline.RunControl.read_device`.
 
     Attributes:
         control: What its loop is watched and told by.
+        meter: What it says of itself while it runs.
         session: Who keeps the frames; None where nobody does.
 
     Raises:
@@ -51,11 +56,13 @@ class CameraRun:
         *,
         waits: bool = False,
         on_frame: Callable[[int, int | None], None] | None = None,
+        read_device: Callable[[], DeviceReading | None] = lambda: None,
     ) -> None:
         self.name = name
         self.settings = settings
         self.session: SessionWriter | None = None
         self._hud_is_on = True
+        self.meter = CameraMeter(uri_without_credentials(settings.source))
         states, options = StateBox(), settings.camera_options(waits=waits)
         self.control = RunControl(
             stop=stop,
@@ -63,6 +70,8 @@ class CameraRun:
             on_frame=on_frame,
             states=states,
             shows_hud=lambda: self._hud_is_on,
+            meter=self.meter,
+            read_device=read_device,
         )
         if settings.record_session is None:
             self._source: FrameSource = open_source(settings.source, options, states.put)
@@ -85,30 +94,36 @@ class CameraRun:
 
     def drops(self) -> dict[str, int]:
         """Return lost frames and results by cause, so far; from any thread."""
-        drops = self.control.figures.read_drops()
+        drops = dict(self.meter.drops())
         if self.session is not None:
             drops[f"session {self.session.path}"] = self.session.dropped
         return drops
 
-    def sinks_for(
-        self, settings: CameraSettings, kept: Sequence[Path], views: Sequence[SinkSpec]
-    ) -> SinksFor:
+    def sinks_for(self, kept: Sequence[Path], views: Sequence[SinkSpec]) -> SinksFor:
         """Return who describes the outputs once the source is open.
 
         Args:
-            settings: Of this camera, perhaps newer ones.
             kept: Files that no output may take the place of.
             views: Outputs that are not this camera's alone, or no files.
         """
-        views, kept = list(views), list(kept)
+        views, kept, settings = list(views), list(kept), self.settings
         if self.session is not None:
             views.append(session_spec(self.session))
             kept.append(self.session.path)
         return lambda info: [*_files(settings, kept, info), *views]
 
+    def change_outputs(self, kept: Sequence[Path], views: Sequence[SinkSpec]) -> None:
+        """Let the running loop write what `settings` say now; what did not change goes on."""
+        self.control.outputs.put(self.sinks_for(kept, views))
+
     def loop(self, predictor: Predictor, sinks_for: SinksFor) -> RunSummary:
         """Run until the source ends or a stop is asked for; as `pipeline.run_pipeline`."""
-        summary = run_pipeline(self._source, predictor, sinks_for, self.control)
+        try:
+            summary = run_pipeline(self._source, predictor, sinks_for, self.control)
+        except (CameraError, EdgeMnv2Error) as error:
+            self.meter.ended(without_credentials(str(error)))
+            raise
+        self.meter.ended(summary.cause)
         if self.session is not None:
             _finish_session(self.session, summary)
         return summary
@@ -175,7 +190,9 @@ def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo) -> li
     if camera.video is not None:
         specs.append(video_spec(camera.video, info.fps, is_live=info.live))
     if camera.jsonl is not None:
-        specs.append(jsonl_spec(camera.jsonl, masks=camera.masks))
+        specs.append(
+            jsonl_spec(camera.jsonl, masks=camera.masks, rotation=jsonl_rotation(camera), is_live=info.live)
+        )
     if camera.pictures is not None:
         # Of a video or a camera there are many by the same name.
         specs.append(pictures_spec(camera.pictures, numbered=info.live or info.size is not None))

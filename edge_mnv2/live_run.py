@@ -107,7 +107,7 @@ class Services:
                 self.server.add_camera(
                     camera.name or "camera",
                     predictor,
-                    lambda: CameraFigures(camera.control.figures.engine, camera.drops()),
+                    lambda: _figures(camera),
                 )
             )
         if self.settings.display:
@@ -117,5 +117,10 @@ class Services:
 
     def loop(self, camera: CameraRun, predictor: Predictor, kept: Sequence[Path]) -> Callable[[], RunSummary]:
         """Return the loop of a camera."""
-        sinks_for = camera.sinks_for(camera.settings, kept, self.views(camera, predictor))
+        sinks_for = camera.sinks_for(kept, self.views(camera, predictor))
         return lambda: camera.loop(predictor, sinks_for)
+
+
+def _figures(camera: CameraRun) -> CameraFigures:
+    figures = camera.meter.figures()
+    return CameraFigures(f"{figures.engine} {figures.precision}".strip(), camera.drops())

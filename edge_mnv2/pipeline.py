@@ -25,10 +25,12 @@ from edge_mnv2.outlets import Outlets, OutputBox
 from edge_mnv2.overlay import Hud, draw_overlay
 from edge_mnv2.overlay.banner import draw_lost_banner
 from edge_mnv2.predictor import Predictor
+from edge_mnv2.readings import DeviceReading
 from edge_mnv2.results import Classification, Detections, FrameResult
-from edge_mnv2.run_summary import RunFigures, RunSummary
+from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.segments import segments_of
 from edge_mnv2.sinks.base import SinkSpec
+from edge_mnv2.telemetry.camera_meter import CameraMeter
 from edge_mnv2.telemetry.memory import peak_memory_mib
 from edge_mnv2.telemetry.stages import RateMeter, StageTimes
 from engines import EngineError
@@ -49,7 +51,8 @@ class RunControl:
         on_frame: Called after each frame with how many are done and how many there are, None if unknown.
         states: Where the source puts its changes of state, if it has any.
         shows_hud: Whether the overlay has its status line, asked for each frame.
-        figures: Kept up to date while it runs.
+        meter: Told of each result and state.
+        read_device: Returns what the device says, at once; None where nobody asks it.
         outputs: Where others than those of the beginning are asked for.
     """
 
@@ -58,7 +61,8 @@ class RunControl:
     on_frame: Callable[[int, int | None], None] | None = None
     states: StateBox = field(default_factory=StateBox)
     shows_hud: Callable[[], bool] = lambda: True
-    figures: RunFigures = field(default_factory=RunFigures)
+    meter: CameraMeter = field(default_factory=lambda: CameraMeter(""))
+    read_device: Callable[[], DeviceReading | None] = lambda: None
     outputs: OutputBox = field(default_factory=OutputBox)
 
 
@@ -116,7 +120,7 @@ class _Loop:
         self._rate = RateMeter()
         self._summary = RunSummary()
         self._feed = FrameFeed(source, info, control.stop, lambda ms: self._times.add("read", ms))
-        control.figures.read_drops = self._drops
+        control.meter.drops = self._drops
 
     def run(self) -> RunSummary:
         """Process frames until the end; close the outlets; return the summary."""
@@ -146,7 +150,9 @@ class _Loop:
                     break
         except (CameraError, EngineError, RunError) as error:
             _log.error("%s", error)
-            summary.failures.append(str(error))
+            summary.cause = str(error)
+            summary.has_engine_failed = not isinstance(error, CameraError)
+            summary.failures.append(summary.cause)
         finally:
             frames.close()
         summary.interrupted = control.stop.is_set()
@@ -161,8 +167,9 @@ class _Loop:
         summary.stages = self._times.percentiles()
         summary.peak_memory_mib = peak_memory_mib()
         if not (summary.frames or summary.bad_frames or summary.failures or summary.interrupted):
-            summary.failures.append(f"{self._info.name} gave no frame.")
-            _log.error("%s", summary.failures[-1])
+            summary.cause = f"{self._info.name} gave no frame."
+            summary.failures.append(summary.cause)
+            _log.error("%s", summary.cause)
         return summary
 
     def _drops(self) -> dict[str, int]:
@@ -202,7 +209,9 @@ class _Loop:
             found=found,
             stages_ms=stages_ms,
             canvas=canvas,
+            device=self._control.read_device(),
         )
+        self._control.meter.result(result, self._predictor.backend, self._predictor.precision)
         for stage, duration_ms in stages_ms.items():
             self._times.add(stage, duration_ms)
         start_ns = time.perf_counter_ns()
@@ -227,6 +236,7 @@ class _Loop:
 
     def _show(self, change: StateChange, *, is_change: bool) -> None:
         status = to_status(self._info.name, change, is_change=is_change)
+        self._control.meter.state(status)
         if self._outlets.wants_canvas and self._canvas.size and is_away(change):
             canvas = self._canvas.copy()
             draw_lost_banner(canvas, status)
@@ -240,7 +250,6 @@ class _Loop:
             if self._summary.engine:
                 self._times.clear()
             self._summary.engine, self._summary.engine_since = engine, self._summary.frames
-            self._control.figures.engine = engine
 
     def _canvas_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the canvas with the frame on it: one buffer, made anew only when the size changes."""

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge_mnv2.readings import Percentiles
-
-
-@dataclass(slots=True)
-class RunFigures:
-    """What a run says of itself while it runs, to any thread.
-
-    Attributes:
-        engine: Backend and precision, such as `onnxruntime int8`; empty before the first frame.
-        read_drops: Returns lost frames and results by cause, counted when it is called.
-    """
-
-    engine: str = ""
-    read_drops: Callable[[], dict[str, int]] = dict
 
 
 @dataclass(slots=True)
@@ -39,6 +25,8 @@ class RunSummary:
         stages: Percentiles by stage, of the frames of that engine.
         peak_memory_mib: Largest resident size of the process.
         interrupted: Whether a stop was asked for before the source ended.
+        cause: Which of the failures ended it before its source did; empty if none.
+        has_engine_failed: Whether that was the engine, which no new start of the loop would heal.
     """
 
     frames: int = 0
@@ -53,6 +41,8 @@ class RunSummary:
     stages: dict[str, Percentiles] = field(default_factory=dict)
     peak_memory_mib: float = 0.0
     interrupted: bool = False
+    cause: str = ""
+    has_engine_failed: bool = False
 
     @property
     def fps(self) -> float | None:

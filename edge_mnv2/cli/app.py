@@ -14,6 +14,7 @@ from edge_mnv2.cli import (
     build_commands,
     camera_commands,
     check_commands,
+    daemon_commands,
     models_commands,
     plan_commands,
     run_commands,
@@ -41,6 +42,8 @@ app.add_typer(models_commands.app, name="models")
 app.add_typer(camera_commands.app, name="cameras")
 app.command("eval")(check_commands.evaluate)
 app.command("doctor")(check_commands.doctor)
+app.command("daemon")(daemon_commands.daemon)
+app.command("status")(daemon_commands.status)
 
 # Typer keeps the click inside it to itself; this is its UsageError: wrong words on the command line.
 _USAGE_ERROR: Any = typer.BadParameter.__base__

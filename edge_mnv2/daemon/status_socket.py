@@ -1,4 +1,4 @@
-"""Answers `edge-mnv2 status`: whoever connects to a socket in the runtime directory gets one JSON document."""
+"""Answers `edge-mnv2 status`: whoever connects to a socket in the runtime directory gets a JSON document."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StatusServer:
     """Answers until it is closed. Everybody who may enter the directory may ask.
 
     Args:
-        path: Of the socket. What an earlier daemon left there is replaced; a daemon that still answers is not.
+        path: Of the socket. What an earlier daemon left there is replaced; one that still answers is not.
         answer: Returns the document, from the server's thread.
 
     Raises:
@@ -49,8 +49,8 @@ class StatusServer:
             self._socket.bind(str(path))
         except OSError as error:
             raise RequestError(
-                f"The status socket {path} cannot be made: {error.strerror or error}. Choose another directory "
-                "with --runtime-dir."
+                f"The status socket {path} cannot be made: {error.strerror or error}. "
+                "Choose another directory with --runtime-dir."
             ) from error
         self._inode = path.stat().st_ino
         self._socket.listen(8)
@@ -100,7 +100,8 @@ def ask(path: Path) -> dict[str, Any]:
         raise RunError(f"The daemon at {path} does not answer in {_TIMEOUT_S:g} s.") from error
     except OSError as error:
         raise RunError(
-            f"No daemon answers at {path} ({error.strerror or error}). Is it running? systemctl status edge-mnv2"
+            f"No daemon answers at {path} ({error.strerror or error}). "
+            "Is it running? systemctl status edge-mnv2"
         ) from error
     try:
         document = json.loads(b"".join(chunks))

@@ -1,0 +1,180 @@
+"""The daemon: follows a file of settings until it is told to end, and tells systemd how it fares."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from camera import CameraError
+from edge_mnv2 import __version__
+from edge_mnv2.config import read_config
+from edge_mnv2.daemon.health import DEFAULT_LIMIT_S, Health
+from edge_mnv2.daemon.live_set import LiveSet
+from edge_mnv2.daemon.notify import Notifier
+from edge_mnv2.daemon.status_socket import StatusServer
+from edge_mnv2.daemon.status_text import status_document, status_line
+from edge_mnv2.errors import EdgeMnv2Error
+from edge_mnv2.readings import DeviceReading, Snapshot
+from edge_mnv2.threads import Worker
+from engines import EngineError
+
+# Signals are looked at so often.
+_TICK_S = 0.2
+_STATUS_INTERVAL_S = 2.0
+# While it starts, systemd is asked again and again for so much more time.
+_EXTENSION_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What the daemon is told from outside.
+
+    Attributes:
+        stop: Set to end it.
+        reload: Set to have it read its settings again; it clears this.
+    """
+
+    stop: threading.Event
+    reload: threading.Event
+
+
+def run_daemon(
+    config: Path,
+    signals: Signals,
+    notifier: Notifier,
+    socket_path: Path,
+    read_device: Callable[[], DeviceReading] = DeviceReading,
+    limit_s: float = DEFAULT_LIMIT_S,
+) -> int:
+    """Follow a file of settings until a stop is asked for, or every source has come to its end.
+
+    Args:
+        config: The YAML file.
+        signals: From outside.
+        notifier: To systemd, if it is there.
+        socket_path: Where `status` asks.
+        read_device: Returns what the device says, at once.
+        limit_s: So long each camera may show no movement while the watchdog is still told that all is well.
+
+    Returns:
+        The exit code: 0 after a stop, and when all sources ended well; 1 where one failed.
+
+    Raises:
+        CameraError, EdgeMnv2Error, EngineError: It could not start, or the engine failed.
+    """
+    daemon = _Daemon(config, signals, notifier, read_device, Health(limit_s))
+    try:
+        return daemon.run(socket_path)
+    finally:
+        notifier.close()
+
+
+class _Daemon:
+    """The state of the daemon. Its thread is the main one, where signals arrive."""
+
+    def __init__(
+        self,
+        config: Path,
+        signals: Signals,
+        notifier: Notifier,
+        read_device: Callable[[], DeviceReading],
+        health: Health,
+    ) -> None:
+        self._config = config
+        self._signals = signals
+        self._notifier = notifier
+        self._read_device = read_device
+        self._health = health
+        self._started_at = datetime.now(timezone.utc)
+        self._live = LiveSet(read_config(config, {}), [config])
+        self._is_ready = False
+        self._stuck: list[str] = []
+        self._next_alive_s = self._next_status_s = 0.0
+
+    def run(self, socket_path: Path) -> int:
+        """Start, serve, end; return the exit code."""
+        server = StatusServer(socket_path, lambda: status_document(self.snapshot(), self._config))
+        try:
+            if not self._start():
+                return 0
+            while not (self._signals.stop.is_set() or self._live.is_quit or self._live.has_ended):
+                # Not by the event: whoever waits for it here, where its signal arrives, waits for ever.
+                time.sleep(_TICK_S)
+                self._live.tick()
+                if self._signals.reload.is_set():
+                    self._signals.reload.clear()
+                    self._reload()
+                self._tell()
+        finally:
+            self._notifier.stopping()
+            self._live.close()
+            server.close()
+        is_good = all(summary.ok for summary in self._live.summaries().values())
+        return 0 if is_good or self._signals.stop.is_set() or self._live.is_quit else 1
+
+    def snapshot(self) -> Snapshot:
+        """Return everything at this moment; from any thread."""
+        return Snapshot(self._read_device(), self._live.figures(), self._started_at, __version__)
+
+    def _start(self) -> bool:
+        """Open all; False where a stop was asked for meanwhile.
+
+        In a thread of its own: a first start may build the engine's files for minutes, and systemd wants to
+        hear that this goes on.
+        """
+        worker = Worker(self._live.start, "start")
+        while not worker.join(_TICK_S):
+            self._notifier.extend(_EXTENSION_S)
+            self._notifier.status("starting: opening the model")
+            if self._signals.stop.is_set():
+                # What is under way cannot be cut short; the process ends with it.
+                _log.info("stopped while starting")
+                return False
+        worker.check()
+        return True
+
+    def _reload(self) -> None:
+        """Follow the file as it is now; where that cannot be, say all that is wrong and go on as before."""
+        self._notifier.reloading()
+        try:
+            changes = self._live.apply(read_config(self._config, {}))
+        except (CameraError, EdgeMnv2Error, EngineError) as error:
+            for line in str(error).splitlines():
+                _log.error("%s", line)
+            _log.error("the settings in %s are refused: those of before stay", self._config)
+        else:
+            for line in changes.lines() or ["nothing has changed"]:
+                _log.info("settings read again: %s", line)
+        # The start is over when there was a result, reading settings when they are followed or refused.
+        self._notifier.ready()
+
+    def _tell(self) -> None:
+        """Tell systemd what there is to tell."""
+        now_s = time.monotonic()
+        interval_s = min(1.0, (self._notifier.watchdog_s or 2.0) / 2)
+        if now_s < self._next_alive_s:
+            return
+        self._next_alive_s = now_s + interval_s
+        snapshot = self.snapshot()
+        stuck = self._health.stuck(snapshot.cameras)
+        if stuck and stuck != self._stuck:
+            _log.error("nothing moves in: %s; the watchdog is told nothing any more", ", ".join(stuck))
+        self._stuck = stuck
+        if not stuck:
+            self._notifier.alive()
+            if not self._is_ready:
+                self._notifier.extend(_EXTENSION_S)
+        if not self._is_ready and any(camera.frames for camera in snapshot.cameras.values()):
+            self._is_ready = True
+            self._notifier.ready()
+            _log.info("ready: %s", status_line(snapshot))
+        if now_s >= self._next_status_s:
+            self._next_status_s = now_s + _STATUS_INTERVAL_S
+            self._notifier.status(status_line(snapshot))
