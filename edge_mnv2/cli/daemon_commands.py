@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -21,8 +22,17 @@ def daemon(
         Path | None,
         typer.Option("--runtime-dir", help="Where the socket for `status` is made. Left out: systemd's."),
     ] = None,
+    stuck_after: Annotated[
+        float,
+        typer.Option(
+            "--stuck-after",
+            min=1,
+            help="Seconds without a result, a change of state or a new attempt after which a camera counts as "
+            "stuck, and systemd's watchdog is told nothing any more.",
+        ),
+    ] = 60.0,
 ) -> int:
-    """Run as a service: until SIGTERM, over lost cameras and full disks; SIGHUP reads the settings again.
+    """Run until SIGTERM, over lost cameras and full disks; SIGHUP has the settings read again.
 
     Example: edge-mnv2 daemon --config /etc/edge-mnv2/edge-mnv2.yaml
     """
@@ -30,16 +40,19 @@ def daemon(
     from edge_mnv2.daemon.service import Signals, run_daemon
     from edge_mnv2.daemon.status_socket import NAME, runtime_directory
 
+    # Aborted by the watchdog, it says where each thread was.
+    faulthandler.enable()
     signals = Signals(context.obj.event, threading.Event())
     signal.signal(signal.SIGHUP, lambda *_: signals.reload.set())
     directory = runtime_dir or runtime_directory(os.environ)
-    return run_daemon(config, signals, Notifier.from_environment(os.environ), directory / NAME)
+    notifier = Notifier.from_environment(os.environ)
+    return run_daemon(config, signals, notifier, directory / NAME, limit_s=stuck_after)
 
 
 def status(
     runtime_dir: Annotated[
         Path | None,
-        typer.Option("--runtime-dir", help="As of the daemon. Left out: where daemons usually are."),
+        typer.Option("--runtime-dir", help="As of the daemon. Left out: where daemons are."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:

@@ -24,9 +24,7 @@ class Notifier:
 
     def __init__(self, address: str | None = None, watchdog_s: float | None = None) -> None:
         self.watchdog_s = watchdog_s
-        self._address = (
-            None if not address else address.replace("@", "\0", 1) if address[0] == "@" else address
-        )
+        self._address = "\0" + address[1:] if address and address[0] == "@" else address or None
         self._has_failed = False
         self._socket: socket.socket | None = None
         if self._address is not None:
@@ -36,7 +34,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Notifier:
-        """Return the notifier that systemd's variables describe (`sd_notify(3)`, `sd_watchdog_enabled(3)`)."""
+        """Return the notifier that systemd's variables say (`sd_notify(3)`, `sd_watchdog_enabled(3)`)."""
         watchdog_s = None
         is_ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = environment.get("WATCHDOG_USEC", "")

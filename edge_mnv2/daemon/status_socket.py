@@ -47,6 +47,8 @@ class StatusServer:
             _remove_stale(path)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             self._socket.bind(str(path))
+            # Whatever the umask: to connect means to write.
+            path.chmod(0o666)
         except OSError as error:
             raise RequestError(
                 f"The status socket {path} cannot be made: {error.strerror or error}. "

@@ -1,0 +1,307 @@
+"""The daemon as a process of its own: what it says to systemd, follows, refuses, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edge_mnv2.daemon.status_socket import NAME, ask
+from edge_mnv2.errors import RunError
+from tests.camera.servers import Server, rtsp_server
+
+__all__ = ["rtsp_server"]  # a fixture
+
+WAIT_S = 60
+ONE: dict[str, Any] = {
+    "source": "test://?size=320x240&fps=20",
+    "engine": "onnxruntime",
+    "precision": "fp32",
+    "isolation": "thread",
+}
+
+
+class Daemon:
+    """A daemon, its settings, and all that it said to the service manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "settings.yaml"
+        self.said: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(folder / "notify"))
+        self._heard = threading.Condition()
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, settings: dict[str, Any], *options: str) -> None:
+        self.settings(settings)
+        command = [sys.executable, "-m", "edge_mnv2", "daemon", "--config", str(self.config)]
+        environment = {"NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": "2000000"}
+        with (self.folder / "log").open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "--runtime-dir", str(self.folder), *options],
+                env={**os.environ, **environment},
+                stderr=log,
+                text=True,
+            )
+
+    def settings(self, settings: dict[str, Any]) -> None:
+        self.config.write_text(yaml.safe_dump(settings))
+
+    def reload(self, settings: dict[str, Any]) -> None:
+        """Give it other settings, and wait until it has followed or refused them."""
+        self.settings(settings)
+        before = len(self.said)
+        self.send(signal.SIGHUP)
+        self.hear("RELOADING=1", after=before)
+        self.hear("READY=1", after=before)
+
+    def send(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def hear(self, what: str, *, after: int = 0) -> str:
+        """Wait for a message that has this in it; return it."""
+
+        def found() -> str | None:
+            return next((message for message in self.said[after:] if what in message), None)
+
+        with self._heard:
+            assert self._heard.wait_for(lambda: found() is not None, WAIT_S), f"no {what}: {self.log()}"
+            message = found()
+        assert message is not None
+        return message
+
+    def wait_until(self, is_true: Callable[[], bool], what: str) -> None:
+        end_s = time.monotonic() + WAIT_S
+        while not is_true():
+            assert time.monotonic() < end_s, f"{what} never came: {self.log()}"
+            time.sleep(0.02)
+
+    def status(self) -> dict[str, Any]:
+        return ask(self.folder / NAME)
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.send(number)
+        assert self.process is not None
+        return self.process.wait(WAIT_S)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with sender:
+            sender.sendto(b"", str(self.folder / "notify"))
+        self._listener.join()
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while message := self._socket.recv(4096).decode():
+            with self._heard:
+                self.said.append(message)
+                self._heard.notify_all()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    yield daemon
+    daemon.close()
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def results(path: Path) -> list[dict[str, Any]]:
+    return [record for record in records(path) if "detections" in record]
+
+
+def test_ready_comes_after_the_first_result_and_it_ends_well(daemon: Daemon, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    daemon.start({**ONE, "jsonl": str(out)})
+    daemon.hear("READY=1")
+    assert daemon.status()["cameras"]["camera"]["frames"] > 0
+    daemon.hear("WATCHDOG=1", after=len(daemon.said))
+    assert "camera live" in daemon.hear("STATUS=", after=len(daemon.said))
+    started = time.monotonic()
+    assert daemon.end() == 0
+    assert time.monotonic() - started < 10
+    assert daemon.said[-1] == "STOPPING=1"
+    assert results(out)
+    with pytest.raises(RunError, match="No daemon answers"):
+        daemon.status()
+
+
+def test_a_lost_camera_keeps_the_watchdog_fed_but_is_not_ready(daemon: Daemon) -> None:
+    """A camera that never was there: systemd hears that somebody tries, and waits for the first result."""
+    daemon.start({**ONE, "source": "rtsp://127.0.0.1:9/none"}, "--stuck-after", "30")
+    daemon.wait_until(lambda: (daemon.folder / NAME).exists() and bool(daemon.status()["cameras"]), "status")
+    daemon.wait_until(lambda: daemon.status()["cameras"]["camera"]["attempts"] >= 3, "three attempts")
+    assert "READY=1" not in daemon.said
+    before = len(daemon.said)
+    daemon.hear("WATCHDOG=1", after=before)
+    daemon.hear("EXTEND_TIMEOUT_USEC=", after=before)
+    assert daemon.end() == 0
+
+
+def test_a_loop_that_hangs_silences_the_watchdog(daemon: Daemon, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    daemon.start({**ONE, "source": "test://?size=320x240&fps=0", "jsonl": str(pipe)}, "--stuck-after", "1")
+    # Nobody reads: the pipe fills up, and the loop hangs in the kernel.
+    daemon.wait_until(lambda: "nothing moves in: camera" in daemon.log(), "the end of patience")
+    before = len(daemon.said)
+    daemon.hear("STATUS=", after=before)
+    daemon.hear("STATUS=", after=before + 1)
+    assert "WATCHDOG=1" not in daemon.said[before:]
+    os.close(reader)
+
+
+def test_new_settings_change_only_what_they_say(daemon: Daemon, tmp_path: Path) -> None:
+    first, second, other = tmp_path / "first.jsonl", tmp_path / "second.jsonl", tmp_path / "other.jsonl"
+    both = {
+        "engine": "onnxruntime",
+        "precision": "fp32",
+        "isolation": "thread",
+        "cameras": {
+            "a": {"source": "test://?size=320x240&fps=10", "jsonl": str(first)},
+            "b": {"source": "test://?size=320x240&fps=9", "jsonl": str(second)},
+        },
+    }
+    daemon.start(both)
+    daemon.hear("READY=1")
+    daemon.wait_until(lambda: len(results(second)) > 3, "records of b")
+    both["cameras"]["a"] = {**both["cameras"]["a"], "jsonl": str(other), "threshold": 0.9}  # type: ignore[index]  # a literal
+    both["cameras"]["c"] = {"source": "test://?size=160x120&fps=5"}  # type: ignore[index]  # a literal
+    daemon.reload(both)
+    daemon.wait_until(lambda: len(results(other)) > 3, "records of a in its new file")
+    daemon.wait_until(lambda: daemon.status()["cameras"]["c"]["frames"] > 0, "camera c")
+    assert daemon.end() == 0
+    # Nobody's numbers began anew: neither camera was closed.
+    seqs = [record["seq"] for record in [*results(first), *results(other)]]
+    assert seqs == sorted(set(seqs))
+    seqs = [record["seq"] for record in results(second)]
+    assert seqs == sorted(set(seqs))
+    assert "settings read again: camera a reports other things" in daemon.log()
+    assert "settings read again: camera c is new" in daemon.log()
+
+
+def test_another_source_or_model_starts_anew(daemon: Daemon) -> None:
+    daemon.start(ONE)
+    daemon.hear("READY=1")
+    daemon.reload({**ONE, "source": "test://?size=160x120&fps=15"})
+    daemon.wait_until(lambda: "160x120" in daemon.status()["cameras"]["camera"]["source"], "the new source")
+    daemon.wait_until(lambda: daemon.status()["cameras"]["camera"]["frames"] > 0, "its results")
+    daemon.reload({**ONE, "model": "mobilenet-v2-imagenet"})
+    daemon.wait_until(
+        lambda: daemon.status()["cameras"]["camera"]["model"] == "mobilenet-v2-imagenet", "the new model"
+    )
+    assert daemon.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"modl": "x"}, "Did you mean model?"),
+        ({"threshold": 3}, "threshold:"),
+        ({"source": "rstp://x/y"}, "rtsp"),
+        ({"model": "no-such-model"}, "no-such-model"),
+        ({"classes": ["no-such-class"]}, "no-such-class"),
+        ({"source": "/no/such/file.mp4"}, "/no/such/file.mp4"),
+        ({"web": "203.0.113.7:1"}, "203.0.113.7"),
+    ],
+)
+def test_wrong_settings_are_refused_and_the_old_ones_stay(
+    daemon: Daemon, tmp_path: Path, wrong: dict[str, Any], line: str
+) -> None:
+    out = tmp_path / "out.jsonl"
+    daemon.start({**ONE, "jsonl": str(out)})
+    daemon.hear("READY=1")
+    daemon.reload({**ONE, "jsonl": str(tmp_path / "other.jsonl"), **wrong})
+    assert line in daemon.log()
+    assert "are refused: those of before stay" in daemon.log()
+    count = len(results(out))
+    daemon.wait_until(lambda: len(results(out)) > count, "further records")
+    assert daemon.end() == 0
+    seqs = [record["seq"] for record in results(out)]
+    assert seqs == sorted(set(seqs))
+
+
+def test_a_camera_that_is_killed_and_restarted(daemon: Daemon, rtsp_server: Server) -> None:
+    server = rtsp_server
+    daemon.start({**ONE, "source": server.url()})
+    daemon.hear("READY=1")
+    server.kill()
+    daemon.wait_until(lambda: daemon.status()["cameras"]["camera"]["losses"] == 1, "the loss")
+    daemon.hear("WATCHDOG=1", after=len(daemon.said))
+    server.start()
+    daemon.wait_until(lambda: daemon.status()["cameras"]["camera"]["state"] == "live", "the return")
+    assert daemon.end() == 0
+
+
+def test_a_file_that_ends_ends_the_daemon(daemon: Daemon) -> None:
+    daemon.start({**ONE, "source": "test://?size=320x240&fps=0&frames=5"})
+    assert daemon.process is not None
+    assert daemon.process.wait(WAIT_S) == 0
+
+
+def test_a_second_daemon_is_refused(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.start(ONE)
+    daemon.hear("READY=1")
+    command = [sys.executable, "-m", "edge_mnv2", "daemon", "--config", str(daemon.config)]
+    second = subprocess.run(
+        [*command, "--runtime-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    assert second.returncode == 2
+    assert "Another daemon answers" in second.stderr
+    assert daemon.status()["cameras"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [("modl: x\n", "Did you mean model?"), ("source: rstp://x\n", "rtsp"), ("source: [\n", "YAML")],
+)
+def test_a_wrong_file_at_the_start(tmp_path: Path, content: str, line: str) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text(content)
+    command = [sys.executable, "-m", "edge_mnv2", "daemon", "--config", str(config)]
+    done = subprocess.run(
+        [*command, "--runtime-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_without_a_daemon(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edge_mnv2", "status", "--runtime-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S)
+    assert done.returncode == 1
+    assert "No daemon answers" in done.stderr
