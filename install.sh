@@ -6,7 +6,7 @@ set -Eeuo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: ./install.sh [--demo | --test | --dev | --uninstall] [option ...]
+usage: ./install.sh [--demo | --test | --dev | --service | --uninstall] [option ...]
 
 Sets up edge-mnv2 in a Python environment of its own. It may be run again at any time: what is
 already in place is left alone, what an interrupted run left half made is made anew.
@@ -16,7 +16,9 @@ already in place is left alone, what an interrupted run left half made is made a
   --demo             set up in this directory (.venv), then run the demo; results in out/
   --test             set up in this directory with the tools of development, then run all checks
   --dev              the same without running the checks
-  --uninstall        remove the environments and the link that this script made
+  --service          install for the whole system, into /opt/edge-mnv2, make a systemd service of it,
+                     and start that; with sudo
+  --uninstall        remove the environments, the links and the service that this script made
 
   --prefix DIR       put the environment into DIR (with --uninstall: remove that one only);
                      no link is made
@@ -81,7 +83,7 @@ set_mode() {
 parse_options() {
     while (($#)); do
         case $1 in
-            --demo | --test | --dev | --uninstall) set_mode "${1#--}" ;;
+            --demo | --test | --dev | --service | --uninstall) set_mode "${1#--}" ;;
             --prefix=* | --python=* | --detect-root=*)
                 set -- "${1%%=*}" "${1#*=}" "${@:2}"
                 continue
@@ -540,6 +542,7 @@ uninstall() {
             [[ $dry_run == yes ]] || rm -- "$link"
         fi
     done
+    [[ -n $prefix ]] || uninstall_service
     [[ $found == yes ]] || say "nothing to remove"
     [[ ! -d $PWD/out ]] || note "left: the demo's results in $PWD/out"
     [[ ! -d $cache ]] || note "left: models and engines; to remove them: rm -r ${cache@Q}"
@@ -553,6 +556,9 @@ remove_environment() {
 
 # ---------------------------------------------------------------- main
 
+# shellcheck source=scripts/service.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/scripts/service.sh"
+
 parse_options "$@"
 clean_environment
 [[ -z $python_option || $python_option != */* ]] || python_option=$(realpath -s -- "$python_option")
@@ -564,7 +570,7 @@ if [[ $mode == uninstall ]]; then
     uninstall
     exit 0
 fi
-extras='eval,web'
+extras='eval,metrics,mqtt,web'
 editable=yes
 venv=${prefix:-$PWD/.venv}
 case $mode in
@@ -573,6 +579,10 @@ case $mode in
         venv=${prefix:-$default_prefix}
         ;;
     test | dev) extras=dev ;;
+    service)
+        editable=no
+        venv=${prefix:-/opt/edge-mnv2}
+        ;;
 esac
 stamp=$venv/.edge-mnv2
 log=$venv/install.log
@@ -584,7 +594,9 @@ find_missing
 report
 refuse_foreign
 [[ $dry_run == no ]] || exit 0
-if [[ -n ${SUDO_USER:-} && $EUID == 0 ]]; then
+if [[ $mode == service ]]; then
+    check_service
+elif [[ -n ${SUDO_USER:-} && $EUID == 0 ]]; then
     note "Started with sudo, so what it makes will belong to root. It is meant to be started" \
         "without, and asks for sudo where that is needed."
 fi
@@ -596,6 +608,7 @@ install_project
 install_pycuda
 case $mode in
     install) link_command ;;
+    service) install_service ;;
     dev) say "done: source $(printf %q "$venv/bin/activate") makes its commands available" ;;
     demo)
         say "running the demo"

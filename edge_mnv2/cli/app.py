@@ -14,9 +14,11 @@ from edge_mnv2.cli import (
     build_commands,
     camera_commands,
     check_commands,
+    config_commands,
     daemon_commands,
     models_commands,
     plan_commands,
+    power_command,
     run_commands,
 )
 from edge_mnv2.cli.console import ConsoleHandler, print_error
@@ -40,8 +42,10 @@ models_commands.app.command("compare")(plan_commands.compare)
 models_commands.app.command("prune")(plan_commands.prune)
 app.add_typer(models_commands.app, name="models")
 app.add_typer(camera_commands.app, name="cameras")
+app.add_typer(config_commands.app, name="config")
 app.command("eval")(check_commands.evaluate)
 app.command("doctor")(check_commands.doctor)
+app.command("power")(power_command.power)
 app.command("daemon")(daemon_commands.daemon)
 app.command("status")(daemon_commands.status)
 
@@ -51,7 +55,8 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__
 # Typer answers KeyboardInterrupt with the shell's code for it; ours are 0, 1 and 2.
 _INTERRUPTED = 130
 
-_WEB_ADDRESS = "127.0.0.1:8080"
+# Typer knows no options whose value can be left out.
+_LEFT_OUT = {"--web": "127.0.0.1:8080", "--idle": "60"}
 
 _log = logging.getLogger("edge_mnv2")
 
@@ -86,7 +91,7 @@ def run_app(arguments: Sequence[str], stop: StopRequest) -> int:
     """
     logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler()], force=True)
     try:
-        code = app(args=_with_address(arguments), prog_name="edge-mnv2", standalone_mode=False, obj=stop)
+        code = app(args=_with_left_out(arguments), prog_name="edge-mnv2", standalone_mode=False, obj=stop)
     except _USAGE_ERROR as error:
         _report_usage(error)
         return 2
@@ -104,12 +109,12 @@ def run_app(arguments: Sequence[str], stop: StopRequest) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _with_address(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the address of `--web` where it was left out: typer knows no such options."""
+def _with_left_out(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments, with the value of `--web` or `--idle` where it was left out."""
     given = list(arguments)
     for number, word in enumerate(given):
-        if word == "--web" and (number + 1 == len(given) or given[number + 1].startswith("-")):
-            given[number] = f"--web={_WEB_ADDRESS}"
+        if word in _LEFT_OUT and (number + 1 == len(given) or given[number + 1].startswith("-")):
+            given[number] = f"{word}={_LEFT_OUT[word]}"
     return given
 
 
