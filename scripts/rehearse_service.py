@@ -1,0 +1,72 @@
+"""Rehearses `install.sh --service` and `--uninstall` under a real systemd; takes some minutes, needs root.
+
+It boots this machine's own files in a container whose writes stay in memory, clones HEAD into it, and plays the
+owner of a device: installs, asks, reloads, installs again, uninstalls.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from tests.daemon.machine import Machine, booted, missing  # noqa: E402 - found by the line above
+
+SETTINGS = "source: test://?size=320x240&fps=10\nengine: onnxruntime\njsonl: records.jsonl\n"
+UNIT = "edge-mnv2.service"
+# Where each of these must be gone after an uninstallation without records and changed settings.
+LEFT = ("/opt/edge-mnv2", "/var/cache/edge-mnv2", f"/etc/systemd/system/{UNIT}", "/usr/local/bin/edge-mnv2")
+
+
+def main() -> int:
+    """Play it; return the exit code."""
+    if (why := missing()) is not None:
+        print(why, file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(scratch / "clone")], check=True)
+        with booted(scratch) as machine:
+            _play(machine)
+    print("as expected")
+    return 0
+
+
+def _play(machine: Machine) -> None:
+    machine.write("/etc/edge-mnv2/edge-mnv2.yaml", SETTINGS)
+    _step("install", _install(machine, "--service"))
+    assert machine.show(UNIT, "ActiveState") == "active"
+    _step("ask", machine.run("/usr/local/bin/edge-mnv2", "status"))
+    machine.run("systemctl", "reload", UNIT)
+    _step("install again", _install(machine, "--service"))
+    assert machine.show(UNIT, "ActiveState") == "active"
+    _step("unit", machine.run("systemctl", "cat", UNIT))
+    _step("security", machine.run("systemd-analyze", "security", UNIT).splitlines()[-1])
+    assert machine.run("cat", "/var/lib/edge-mnv2/records.jsonl").count("\n") > 10
+    _step("uninstall", _install(machine, "--uninstall"))
+    for path in LEFT:
+        assert machine.run("ls", "-d", path, check=False).startswith("ls: cannot access"), path
+    assert not machine.run("getent", "passwd", "edge-mnv2", check=False)
+    assert machine.show(UNIT, "LoadState") == "not-found"
+    # What is the owner's stays.
+    machine.run("ls", "/var/lib/edge-mnv2/records.jsonl", "/etc/edge-mnv2/edge-mnv2.yaml")
+
+
+def _install(machine: Machine, mode: str) -> str:
+    # Where pip finds its packages is this machine's business.
+    pip = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
+    command = ["env", "HOME=/root", *pip, "/out/clone/install.sh", mode, "--yes"]
+    return machine.run(*command, timeout_s=1200)
+
+
+def _step(name: str, output: str) -> None:
+    print(f"### {name}\n{output}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
