@@ -1,7 +1,8 @@
 """An MJPEG server on loopback for tests, in a process of its own, so that it can be frozen and killed.
 
 It prints `ready PORT`. Paths: `/cam` streams for ever, `/ends` ends after ten pictures, `/still.jpg` is one
-picture, `/page.html` a page, `/clip.mp4` the file given; everything else is answered with 404.
+picture, `/page.html` a page, `/clip.mp4` the file given, `/loop` its frames over and over; everything else is
+answered with 404.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import signal
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -71,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             self.stream(itertools.count())
         elif path == "/ends":
             self.stream(range(_ENDS_AFTER))
+        elif path == "/loop" and options.file:
+            self.send_parts(looped(options.file))
         elif path == "/still.jpg":
             self.send_whole("image/jpeg", encode(7, options.size))
         elif path == "/page.html":
@@ -101,19 +104,24 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def stream(self, numbers: Iterable[int]) -> None:
+        self.send_parts(map(self.picture, numbers))
+
+    def picture(self, number: int) -> bytes:
         options = self.options
+        if options.damage and number % options.damage == options.damage - 1:
+            return b"\xff\xd8 this is no picture \xff\xd9"
+        is_other = options.then_size and number >= options.after
+        return encode(number, options.then_size if is_other else options.size)
+
+    def send_parts(self, pictures: Iterable[bytes]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         start = time.monotonic()
-        for number in numbers:
-            size = options.then_size if options.then_size and number >= options.after else options.size
-            jpeg = encode(number, size)
-            if options.damage and number % options.damage == options.damage - 1:
-                jpeg = b"\xff\xd8 this is no picture \xff\xd9"
+        for number, jpeg in enumerate(pictures):
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             self.wfile.write(head.encode() + jpeg + b"\r\n")
-            time.sleep(max(0.0, start + (number + 1) / options.fps - time.monotonic()))
+            time.sleep(max(0.0, start + (number + 1) / self.options.fps - time.monotonic()))
 
     def handle(self) -> None:
         try:
@@ -128,6 +136,15 @@ class Handler(BaseHTTPRequestHandler):
 def encode(number: int, size: tuple[int, int]) -> bytes:
     """Return one picture as a JPEG."""
     return cv2.imencode(".jpg", draw(number, size))[1].tobytes()
+
+
+def looped(file: str) -> Iterator[bytes]:
+    """Yield the frames of a video as JPEG, over and over."""
+    while True:
+        video = cv2.VideoCapture(file)
+        while (found := video.read())[0]:
+            yield cv2.imencode(".jpg", found[1])[1].tobytes()
+        video.release()
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -147,7 +164,7 @@ def main() -> None:
     parser.add_argument("--damage", type=int, help="every so many pictures one cannot be decoded")
     parser.add_argument("--user")
     parser.add_argument("--password")
-    parser.add_argument("--file", help="what /clip.mp4 is")
+    parser.add_argument("--file", help="what /clip.mp4 is, and /loop shows")
     parser.add_argument("--certificate", help="with its key, for https")
     arguments = parser.parse_args()
     # No test leaves a server behind, however it ends.
