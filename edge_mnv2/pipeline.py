@@ -181,6 +181,7 @@ class _Loop:
         now_ns = time.monotonic_ns()
         age_ms = (now_ns - frame.captured_ns) / 1e6
         fps = self._rate.tick(now_ns)
+        device = self._control.read_device()
         canvas = None
         if self._outlets.wants_canvas:
             start_ns = time.perf_counter_ns()
@@ -188,7 +189,7 @@ class _Loop:
             # A rate means nothing on still pictures.
             is_moving = self._info.live or self._info.size is not None
             has_hud = is_moving and self._control.shows_hud()
-            hud = Hud(fps, age_ms, self._feed.dropped) if has_hud else None
+            hud = Hud(fps, age_ms, self._feed.dropped, device) if has_hud else None
             draw_overlay(canvas, found, self._predictor.labels, hud)
             stages_ms["overlay"] = (time.perf_counter_ns() - start_ns) / 1e6
         elif self._may_want_canvas and now_ns - self._kept_ns >= _BANNER_INTERVAL_NS:
@@ -209,7 +210,7 @@ class _Loop:
             found=found,
             stages_ms=stages_ms,
             canvas=canvas,
-            device=self._control.read_device(),
+            device=device,
         )
         self._control.meter.result(result, self._predictor.backend, self._predictor.precision)
         for stage, duration_ms in stages_ms.items():

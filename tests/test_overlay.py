@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_mnv2.overlay import Hud, class_colour, draw_overlay
 from edge_mnv2.overlay.drawing import style_of, text_size
+from edge_mnv2.readings import DeviceReading, Reading, Throttling
 from edge_mnv2.results import Result
 from tests.samples import CLASSIFIER_LABELS, LABELS, classification, detections, segmentation
 
@@ -112,7 +113,19 @@ def test_labels_in_any_script_become_drawable() -> None:
 
 def test_the_hud_says_rate_latency_and_drops() -> None:
     assert Hud(24.46, 31.2, 7).lines() == ("24.5 FPS  31 ms  dropped 7", "24.5 FPS  31 ms", "24.5 FPS")
-    assert Hud(None, 0, 0).lines()[2] == "-- FPS"
+    assert Hud(None, 0, 0).lines()[-1] == "-- FPS"
+    device = DeviceReading(
+        temperature_c=Reading(61.4, "measured", "cpu-thermal"),
+        power_w=Reading(5.04, "estimated", "PMIC"),
+        throttling=Throttling(now=frozenset({"under-voltage"})),
+    )
+    assert Hud(24.46, 31.2, 7, device).lines()[:3] == (
+        "24.5 FPS  31 ms  under-voltage  ~5.0 W  61 C  dropped 7",
+        "24.5 FPS  31 ms  under-voltage  ~5.0 W  61 C",
+        "24.5 FPS  31 ms  under-voltage  ~5.0 W",
+    )
+    # What is unavailable is left out, not shown as 0.
+    assert Hud(24.46, 31.2, 7, DeviceReading()).lines() == Hud(24.46, 31.2, 7).lines()
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)

@@ -20,6 +20,7 @@ from edge_mnv2.overlay.drawing import (
     text_box,
     text_size,
 )
+from edge_mnv2.readings import DeviceReading
 from edge_mnv2.results import Classification, Detections, Result, SegmentationMap
 
 __all__ = ["Hud", "class_colour", "draw_overlay"]
@@ -33,17 +34,32 @@ class Hud:
         fps: Results per second, None before it is known.
         latency_ms: From capture to result.
         dropped: Frames dropped so far.
+        device: What the device says; None where nobody asks it.
     """
 
     fps: float | None
     latency_ms: float
     dropped: int
+    device: DeviceReading | None = None
 
-    def lines(self) -> tuple[str, str, str]:
+    def lines(self) -> tuple[str, ...]:
         """Return the line, whole and shortened: the longest that fits is drawn."""
         fps = "-- FPS" if self.fps is None else f"{self.fps:.1f} FPS"
-        latency = f"{self.latency_ms:.0f} ms"
-        return f"{fps}  {latency}  dropped {self.dropped}", f"{fps}  {latency}", fps
+        parts = [fps, f"{self.latency_ms:.0f} ms", *_device_parts(self.device), f"dropped {self.dropped}"]
+        return tuple("  ".join(parts[:count]) for count in range(len(parts), 0, -1))
+
+
+def _device_parts(device: DeviceReading | None) -> list[str]:
+    """Return what is known of the device; what slows it down comes first."""
+    if device is None:
+        return []
+    parts = [] if device.throttling is None else sorted(device.throttling.now)
+    if device.power_w.value is not None:
+        about = "~" if device.power_w.kind == "estimated" else ""
+        parts.append(f"{about}{device.power_w.value:.1f} W")
+    if device.temperature_c.value is not None:
+        parts.append(f"{device.temperature_c.value:.0f} C")  # the font has ASCII alone
+    return parts
 
 
 def draw_overlay(
