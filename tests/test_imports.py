@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 VENDORS = (
     *("onnxruntime", "onnx", "tensorrt", "pycuda", "picamera2", "cv2", "google"),
-    *("pycocotools", "tflite", "torch", "gi", "aiohttp"),
+    *("pycocotools", "tflite", "torch", "gi", "aiohttp", "paho", "prometheus_client"),
 )
 MODULES = sorted(
     module.name

@@ -38,8 +38,8 @@ class CameraMeter:
 
     Args:
         source: The device or stream, without credentials.
-        drops: Returns lost frames and results by cause, counted when it is called; set it later where the loop
-            does not exist yet.
+        drops: Returns lost frames and results by cause, counted when it is called; it can be set later, when
+            the loop exists.
         clock_ns: Of the monotonic clock.
 
     Attributes:

@@ -1,50 +1,157 @@
-"""What the device says of itself: temperature and power. What it does not say is unavailable, never 0."""
+"""What the device says of itself, all of it together. What it does not say is unavailable, never 0."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from edge_mnv2.readings import DeviceReading, Reading
+from edge_mnv2.readings import DeviceReading, PowerReading
+from edge_mnv2.telemetry.clocks import Clocks
+from edge_mnv2.telemetry.load import CpuLoad, GpuLoad
+from edge_mnv2.telemetry.memory import ResidentSize
+from edge_mnv2.telemetry.power import PowerSensor, find_power_sensor
+from edge_mnv2.telemetry.power_mode import PowerMode, run_nvpmodel
+from edge_mnv2.telemetry.thermal import Thermometers, processor_temperature
+from edge_mnv2.telemetry.throttling import ThrottlingSensor
+from edge_mnv2.telemetry.vcgencmd import Vcgencmd, run_vcgencmd
 
-# Zones of the kernel's thermal framework that stand for the processor, the most telling first:
-# Jetson's junction, Raspberry Pi, Jetson's CPU by its old and new name, Intel, other boards.
-_ZONES = (
-    *("tj-thermal", "cpu-thermal", "cpu_thermal", "CPU-therm", "x86_pkg_temp"),
-    *("soc-thermal", "soc_thermal", "k10temp", "acpitz"),
-)
-# Sensors on PC mainboards, where the kernel has no zone.
-_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
-# Beyond these, it is a sensor that is not there.
-_MIN_C, _MAX_C = -40.0, 150.0
+T = TypeVar("T")
+
+# A process costs some milliseconds of a core: five times as much as all files together.
+_TOOL_INTERVAL_NS = 5_000_000_000
+# A sensor may be plugged in, or its driver loaded, while we run.
+_SEARCH_INTERVAL_NS = 60_000_000_000
+# A mistake that is told each time in other words must not fill the memory.
+_MOST_TOLD = 20
+
+_log = logging.getLogger(__name__)
 
 
-def read_device(sys: Path = Path("/sys")) -> DeviceReading:
-    """Read the sensors; this may take some milliseconds where they hang on a slow bus.
+class DeviceSensors:
+    """All sensors of the device; their files stay open between readings. One thread uses it.
+
+    Opening it looks for the sensors, and may take some seconds where a tool does not answer.
 
     Args:
         sys: Where the kernel's device tree is mounted.
+        proc: Where the kernel's process information is mounted.
+        root: The folder that holds `etc` and `var`.
+        vcgencmd: Asks a Raspberry Pi's firmware; not more often than every five seconds.
+        tegrastats: Command of a Jetson's tool, where its power cannot be read directly; None to do without.
+        nvpmodel: Returns what a Jetson's tool says of its power mode, where no file does.
+        clock_ns: Of the monotonic clock.
     """
-    return DeviceReading(_temperature(sys), Reading())
+
+    def __init__(
+        self,
+        sys: Path = Path("/sys"),
+        proc: Path = Path("/proc"),
+        root: Path = Path("/"),
+        *,
+        vcgencmd: Vcgencmd = run_vcgencmd,
+        tegrastats: str | None = "tegrastats",
+        nvpmodel: Callable[[], str | None] = run_nvpmodel,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._clock_ns = clock_ns
+        self._told: set[str] = set()
+        self._thermometers = Thermometers(sys)
+        self._throttling = ThrottlingSensor(sys, vcgencmd, clock_ns)
+        self._clocks, self._cpu, self._gpu = Clocks(sys), CpuLoad(proc), GpuLoad(sys)
+        self._mode = PowerMode(root, nvpmodel, clock_ns)
+        self._memory = ResidentSize(proc)
+        spared = _spared(vcgencmd, clock_ns)
+        self._find_power: Callable[[], PowerSensor | None] = lambda: find_power_sensor(
+            sys, spared, tegrastats
+        )
+        self._power: PowerSensor | None = None
+        self._searched_ns: int | None = None
+
+    def read(self) -> DeviceReading:
+        """Return what every sensor says now; energy is left to whoever reads again and again."""
+        power = self._try("power", self._read_power, PowerReading())
+        nothing: dict[str, float] = {}
+        temperatures_c = self._try("temperature", self._thermometers.read, nothing)
+        return DeviceReading(
+            temperature_c=processor_temperature(temperatures_c),
+            power_w=power.total_w,
+            temperatures_c=temperatures_c,
+            power=power,
+            throttling=self._try("throttling", self._throttling.read, None),
+            clocks_mhz=self._try("clocks", self._clocks.read_mhz, {}),
+            cpu_share=self._try("CPU load", self._cpu.read_share, None),
+            gpu_share=self._try("GPU load", self._gpu.read_share, None),
+            power_mode=self._try("power mode", self._mode.read, None),
+            resident_mib=self._try("memory", self._memory.read_mib, None),
+            at_ns=self._clock_ns(),
+        )
+
+    def close(self) -> None:
+        """Close all files."""
+        parts = (
+            *(self._thermometers, self._throttling, self._clocks, self._cpu, self._gpu, self._mode),
+            *(self._memory, *(() if self._power is None else (self._power,))),
+        )
+        for part in parts:
+            self._try("closing", part.close, None)
+
+    def _read_power(self) -> PowerReading:
+        if self._power is None:
+            now_ns = self._clock_ns()
+            if self._searched_ns is not None and now_ns - self._searched_ns < _SEARCH_INTERVAL_NS:
+                return PowerReading()
+            self._searched_ns = now_ns
+            self._power = self._find_power()
+        return PowerReading() if self._power is None else self._power.read()
+
+    def _try(self, what: str, ask: Callable[[], T], otherwise: T) -> T:
+        try:
+            return ask()
+        except Exception as error:  # noqa: BLE001 - whatever one sensor's driver comes up with, the others are read
+            message = f"{what}: {type(error).__name__}: {error}"
+            if message not in self._told and len(self._told) < _MOST_TOLD:
+                self._told.add(message)
+                _log.warning("a sensor failed: %s", message)
+            return otherwise
 
 
-def _temperature(sys: Path) -> Reading:
-    """Return the processor's temperature.
+def read_device(
+    sys: Path = Path("/sys"),
+    proc: Path = Path("/proc"),
+    root: Path = Path("/"),
+    vcgencmd: Vcgencmd = run_vcgencmd,
+) -> DeviceReading:
+    """Read all sensors once; `sampler.DeviceSampler` is for whoever reads again and again.
 
-    Sources: kernel documentation, `driver-api/thermal/sysfs-api.rst` (`type`, `temp` in thousandths of a
-    degree) and `hwmon/sysfs-interface.rst` (`name`, `temp1_input` in the same unit).
+    This looks for the sensors anew and takes some milliseconds, more where tools are asked. What needs two
+    readings is unavailable: loads, and power out of counters of energy.
+
+    Args:
+        sys: Where the kernel's device tree is mounted.
+        proc: Where the kernel's process information is mounted.
+        root: The folder that holds `etc` and `var`.
+        vcgencmd: Asks a Raspberry Pi's firmware.
     """
-    found: dict[str, float] = {}
-    places = [(zone / "type", zone / "temp") for zone in sorted(sys.glob("class/thermal/thermal_zone*"))]
-    places += [(chip / "name", chip / "temp1_input") for chip in sorted(sys.glob("class/hwmon/hwmon*"))]
-    for name_file, value_file in places:
-        # A zone can be there and not be readable while its part of the chip sleeps.
-        with suppress(OSError, ValueError):
-            name = name_file.read_text(encoding="utf-8").strip()
-            value_c = int(value_file.read_text(encoding="utf-8")) / 1000
-            if _MIN_C <= value_c <= _MAX_C:
-                found.setdefault(name, value_c)
-    for name in (*_ZONES, *_CHIPS):
-        if name in found:
-            return Reading(round(found[name], 1), "measured", name)
-    return Reading()
+    sensors = DeviceSensors(sys, proc, root, vcgencmd=vcgencmd, tegrastats=None)
+    try:
+        return sensors.read()
+    finally:
+        sensors.close()
+
+
+def _spared(vcgencmd: Vcgencmd, clock_ns: Callable[[], int]) -> Vcgencmd:
+    """Return a way to ask that repeats its last answer to the same question for five seconds."""
+    answers: dict[str, tuple[int, str | None]] = {}
+
+    def ask(question: str) -> str | None:
+        now_ns = clock_ns()
+        asked_ns, answer = answers.get(question, (None, None))
+        if asked_ns is None or now_ns - asked_ns >= _TOOL_INTERVAL_NS:
+            answer = vcgencmd(question)
+            answers[question] = now_ns, answer
+        return answer
+
+    return ask

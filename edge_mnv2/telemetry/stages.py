@@ -42,7 +42,8 @@ class StageTimes:
 class SlidingTimes:
     """Collects what each frame took, with the time; what is older than the window goes.
 
-    It grows with the rate of frames up to 65,536 of them; beyond, the newest count. One thread at a time uses it.
+    It grows with the rate of frames up to 65,536 of them; beyond, the newest count. One thread at a time
+    uses it.
 
     Args:
         window_s: How far back it must remember.
@@ -88,7 +89,7 @@ class SlidingTimes:
         return self._at_ns[self._at_ns >= since_ns]
 
     def durations_ms(self, since_ns: int) -> dict[str, NDArray[np.float32]]:
-        """Return copies of the durations since then by stage, in no order; stages without any are left out."""
+        """Return copies of the durations since then by stage, in no order; none is empty."""
         recent = self._at_ns >= since_ns
         found = {stage: column[recent] for stage, column in self._columns.items()}
         known = {stage: values[~np.isnan(values)] for stage, values in found.items()}
