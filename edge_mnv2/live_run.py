@@ -12,10 +12,12 @@ from camera.credentials import without_credentials
 from edge_mnv2.camera_run import CameraRun, check_between
 from edge_mnv2.cameras import run_side_by_side
 from edge_mnv2.predictor import Predictor, open_predictor
+from edge_mnv2.readings import DeviceReading
 from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.settings import RunConfig
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.specs import window_spec
+from edge_mnv2.telemetry.sampler import DeviceSampler
 from edge_mnv2.web.access import read_token
 from edge_mnv2.web.address import parse_web_address
 from edge_mnv2.web.feed import CameraFigures
@@ -47,14 +49,17 @@ def run_settings(
     each = settings.each_camera()
     check_between(each, settings.web_token_file)
     with ExitStack() as stack:
+        sampler = DeviceSampler()
+        stack.callback(sampler.close)
         cameras: list[CameraRun] = []
         for name, camera in each.items():
             # One of several is waited for: after a power cut it may start more slowly than this device.
+            told = None if name else on_frame
             cameras.append(
-                CameraRun(name, camera, stop, waits=bool(name), on_frame=None if name else on_frame)
+                CameraRun(name, camera, stop, waits=bool(name), on_frame=told, read_device=sampler.latest)
             )
             stack.callback(cameras[-1].close)
-        services = Services.open(settings, stop)
+        services = Services.open(settings, stop, sampler.latest)
         stack.callback(services.close)
         predictor = open_predictor(settings.model, settings.predictor_options())
         stack.callback(predictor.close)
@@ -76,12 +81,15 @@ class Services:
     server: WebServer | None
 
     @classmethod
-    def open(cls, settings: RunConfig, stop: threading.Event) -> Services:
+    def open(
+        cls, settings: RunConfig, stop: threading.Event, read_device: Callable[[], DeviceReading]
+    ) -> Services:
         """Open what the settings ask for.
 
         Args:
             settings: Of the run.
             stop: Set where somebody closes the window.
+            read_device: Returns what the device says, at once.
 
         Raises:
             RequestError: It cannot be opened.
@@ -90,7 +98,7 @@ class Services:
         if settings.web is not None:
             token_file = settings.web_token_file
             token = None if token_file is None else read_token(token_file)
-            options = WebOptions(token, settings.web_names or ())
+            options = WebOptions(token, settings.web_names or (), read_device=read_device)
             server = WebServer.start(parse_web_address(settings.web), options)
         return cls(settings, stop, server)
 

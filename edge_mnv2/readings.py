@@ -6,9 +6,9 @@ Whatever is unavailable is None, never 0, and every reading of a sensor says how
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
 
 Kind = Literal["measured", "estimated", "unavailable"]
 
@@ -226,3 +226,18 @@ class Snapshot:
         if power_w is None or not self.fps or (above_idle and idle_w is None):
             return None
         return (power_w - (idle_w or 0.0 if above_idle else 0.0)) / self.fps
+
+
+def as_plain(value: Any) -> Any:  # noqa: ANN401 - whatever readings hold
+    """Return readings as JSON can carry them: by field name, sets sorted, times as ISO 8601 in UTC."""
+    if is_dataclass(value):
+        return {part.name: as_plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(part) for key, part in value.items()}
+    if isinstance(value, (frozenset, set)):
+        return sorted(value)
+    if isinstance(value, (list, tuple)):
+        return [as_plain(part) for part in value]
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value

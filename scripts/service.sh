@@ -123,7 +123,7 @@ uninstall_service() {
         remove_environment
     fi
     rm -rf -- "$service_cache"
-    rm -f -- "$records/edge-mnv2/idle-power.json"
+    rm -f -- "$records/idle-power.json"
     find "$records" -depth -type d -empty -delete 2>/dev/null || true
     [[ ! -d $records ]] || note "left: what it recorded; to remove it: rm -r $records"
     if [[ -e $settings ]]; then

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from edge_mnv2.daemon.changes import Changes, changes_between
 from edge_mnv2.errors import EdgeMnv2Error, OutputPathError, RunError
 from edge_mnv2.live_run import Services
 from edge_mnv2.predictor import Predictor, open_predictor
-from edge_mnv2.readings import CameraFigures
+from edge_mnv2.readings import CameraFigures, DeviceReading
 from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.settings import CameraSettings, RunConfig
 from edge_mnv2.sinks.base import SinkSpec
@@ -73,10 +73,14 @@ class LiveSet:
     Args:
         settings: Of the run.
         kept: Files that no output may take the place of.
+        read_device: Returns what the device says, at once.
     """
 
-    def __init__(self, settings: RunConfig, kept: Sequence[Path]) -> None:
+    def __init__(
+        self, settings: RunConfig, kept: Sequence[Path], read_device: Callable[[], DeviceReading]
+    ) -> None:
         self.settings = settings
+        self._read_device = read_device
         self._kept = kept
         self._quit = threading.Event()
         self._members: dict[str, _Member] = {}
@@ -96,7 +100,7 @@ class LiveSet:
             runs = {name: self._new_run(name, camera) for name, camera in each.items()}
             for run in runs.values():
                 stack.callback(run.close)
-            services = self._services = Services.open(self.settings, self._quit)
+            services = self._services = Services.open(self.settings, self._quit, self._read_device)
             stack.callback(services.close)
             self._predictor = open_predictor(self.settings.model, self.settings.predictor_options())
             stack.callback(self._predictor.close)
@@ -182,7 +186,7 @@ class LiveSet:
 
     def _new_run(self, name: str, camera: CameraSettings) -> CameraRun:
         # A daemon starts with the device, cameras may take longer.
-        return CameraRun(name, camera, threading.Event(), waits=True)
+        return CameraRun(name, camera, threading.Event(), waits=True, read_device=self._read_device)
 
     def _start(self, name: str, run: CameraRun) -> None:
         assert self._predictor is not None  # noqa: S101 - opened before any camera
@@ -271,9 +275,9 @@ class LiveSet:
             # They go first: the new ones may want the same port.
             self._services.close()
         try:
-            self._services = Services.open(settings, self._quit)
+            self._services = Services.open(settings, self._quit, self._read_device)
         except EdgeMnv2Error:
-            self._services = Services.open(self.settings, self._quit)
+            self._services = Services.open(self.settings, self._quit, self._read_device)
             raise
         finally:
             for member in self._members.values():

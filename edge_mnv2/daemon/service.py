@@ -20,6 +20,7 @@ from edge_mnv2.daemon.status_socket import StatusServer
 from edge_mnv2.daemon.status_text import status_document, status_line
 from edge_mnv2.errors import EdgeMnv2Error
 from edge_mnv2.readings import DeviceReading, Snapshot
+from edge_mnv2.telemetry.sampler import DeviceSampler
 from edge_mnv2.threads import Worker
 from engines import EngineError
 
@@ -50,7 +51,6 @@ def run_daemon(
     signals: Signals,
     notifier: Notifier,
     socket_path: Path,
-    read_device: Callable[[], DeviceReading] = DeviceReading,
     limit_s: float = DEFAULT_LIMIT_S,
 ) -> int:
     """Follow a file of settings until a stop is asked for, or every source has come to its end.
@@ -60,7 +60,6 @@ def run_daemon(
         signals: From outside.
         notifier: To systemd, if it is there.
         socket_path: Where `status` asks.
-        read_device: Returns what the device says, at once.
         limit_s: So long each camera may show no movement while the watchdog is still told that all is well.
 
     Returns:
@@ -69,10 +68,11 @@ def run_daemon(
     Raises:
         CameraError, EdgeMnv2Error, EngineError: It could not start, or the engine failed.
     """
-    daemon = _Daemon(config, signals, notifier, read_device, Health(limit_s))
+    sampler = DeviceSampler()
     try:
-        return daemon.run(socket_path)
+        return _Daemon(config, signals, notifier, sampler.latest, Health(limit_s)).run(socket_path)
     finally:
+        sampler.close()
         notifier.close()
 
 
@@ -93,7 +93,7 @@ class _Daemon:
         self._read_device = read_device
         self._health = health
         self._started_at = datetime.now(timezone.utc)
-        self._live = LiveSet(read_config(config, {}), [config])
+        self._live = LiveSet(read_config(config, {}), [config], read_device)
         self._is_ready = False
         self._stuck: list[str] = []
         self._next_alive_s = self._next_status_s = 0.0

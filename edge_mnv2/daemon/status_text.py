@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edge_mnv2.readings import CameraFigures, Snapshot
+from edge_mnv2.readings import CameraFigures, Snapshot, as_plain
 
 SCHEMA = 1
 
@@ -38,7 +35,7 @@ def status_document(snapshot: Snapshot, config: Path) -> dict[str, Any]:
         snapshot: Of now.
         config: The file of settings.
     """
-    document: dict[str, Any] = _plain(asdict(snapshot))
+    document: dict[str, Any] = as_plain(snapshot)
     return {
         "schema": SCHEMA,
         "pid": os.getpid(),
@@ -56,16 +53,3 @@ def _camera(name: str, camera: CameraFigures) -> str:
     if camera.lost_since is not None and camera.state != "live":
         since = f" since {camera.lost_since.astimezone():%H:%M:%S}"
     return f"{name} {camera.state}{since}"
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever dataclasses hold
-    """Return a value as JSON can carry it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (frozenset, set)):
-        return sorted(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from camera.session_writer import SessionWriter
+from edge_mnv2.readings import DeviceReading
 from edge_mnv2.results import FrameResult
-from edge_mnv2.telemetry.device import read_device
 
 _INTERVAL_NS = 1_000_000_000
 
@@ -28,7 +28,7 @@ class SessionTelemetry:
         if now_ns < self._due_ns:
             return
         self._due_ns = now_ns + _INTERVAL_NS
-        device = read_device()
+        device = result.device or DeviceReading()
         stages = {f"{stage}_ms": round(value, 2) for stage, value in result.stages_ms.items()}
         self._writer.telemetry(
             {

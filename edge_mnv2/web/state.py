@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 from camera.credentials import uri_without_credentials, without_credentials
-from edge_mnv2.readings import DeviceReading
+from edge_mnv2.readings import DeviceReading, as_plain
 from edge_mnv2.web.feed import CameraFeed
 from edge_mnv2.zoo.model import DecoderOptions
 
@@ -68,7 +67,8 @@ def decoder_state(options: DecoderOptions) -> dict[str, Any]:
 
 def device_state(reading: DeviceReading) -> dict[str, Any]:
     """Return what the device says of itself."""
-    return asdict(reading)
+    found: dict[str, Any] = as_plain(reading)
+    return found
 
 
 def now() -> str:
