@@ -6,6 +6,7 @@ its vendor library where it opens or reads.
 
 from camera.base import Frame, FrameSource, SourceInfo
 from camera.errors import (
+    AccessDeniedError,
     BadFrameError,
     CameraError,
     EndOfStream,
@@ -19,6 +20,7 @@ from camera.paths import open_files
 from camera.states import CameraState, StateChange
 
 __all__ = [
+    "AccessDeniedError",
     "BadFrameError",
     "CameraError",
     "CameraOptions",

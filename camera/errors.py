@@ -3,6 +3,7 @@
 CameraError
  +- SourceNotFoundError      (also FileNotFoundError) no such file, folder or device
  +- UnsupportedSourceError   (also ValueError) the URI is of no kind that we know, or has wrong options
+ +- AccessDeniedError        (also PermissionError) it wants another user or password
  +- BadFrameError            one frame cannot be decoded; the source can go on
  +- EndOfStream              no more frames; not a failure
 """
@@ -18,6 +19,10 @@ class SourceNotFoundError(CameraError, FileNotFoundError):
 
 class UnsupportedSourceError(CameraError, ValueError):
     """The URI names no kind of source that this version has, or its options are wrong."""
+
+
+class AccessDeniedError(CameraError, PermissionError):
+    """A camera refuses this user or password. Asked too often, it may lock the account."""
 
 
 class BadFrameError(CameraError):

@@ -3,10 +3,11 @@
 RTSP comes over TCP, `#transport=udp` asks for UDP. `#timeout=20` suits cameras that send less than a picture
 in five seconds. HTTP may be MJPEG, or anything else that FFmpeg reads.
 
-A frame counts as captured when it has arrived, before its colours are converted: cameras send no clock of
-ours. Right after opening, FFmpeg hands out at once what it gathered while it looked at the stream, about a
-second of it; these frames are older than they say. Where H.264 changes its size within a connection, OpenCV
-scales to the first size; MJPEG comes in its new size.
+A frame's age is what it lay in buffers, by the stream's stamps (`camera.network_clock`); the shortest way
+from camera to here counts as none: cameras send no clock of ours. Of a live stream, frames that pile up are
+passed over, and so is what FFmpeg gathered while it looked at the stream, about a second of it: gaps in
+`seq`. Where H.264 changes its size within a connection, OpenCV scales to the first size, and no property of
+it tells; MJPEG comes in its new size.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from camera.base import Frame, SourceInfo
 from camera.errors import BadFrameError, CameraError, EndOfStream, UnsupportedSourceError
 from camera.network_errors import why_not_open
+from camera.network_grab import MAX_OPENING_S, Grabber
 from camera.uri import Uri
 from camera.uri_options import choice, no_more, number
 
@@ -67,6 +69,7 @@ class NetworkCamera:
         self._transport = transport
         self._timeout_s = timeout_s
         self._capture: cv2.VideoCapture | None = None
+        self._grabber: Grabber | None = None
         self._frames: int | None = None
         self._is_jpeg = False
         self._seq = 0
@@ -96,35 +99,37 @@ class NetworkCamera:
                 raise why_not_open(self._url, self._shown, _OPEN_TIMEOUT_S if is_late else None)
             self._capture = capture
             self._seq = 0
-            return self._look(capture)
+            info = self._look(capture)
+            self._grabber = Grabber(
+                capture, info.fps, self._timeout_s, live=info.live, has_stamps=not self._is_jpeg
+            )
+            return info
 
     def read(self) -> Frame:
         """Wait for the next frame; see `camera.base.FrameSource`."""
         with self._in_use:
-            if self._capture is None:
+            if self._capture is None or self._grabber is None:
                 raise CameraError(f"{self._shown} is not open.")
-            started_ns = time.monotonic_ns()
-            ok = self._capture.grab()
-            captured_ns = time.monotonic_ns()
-            # After a time-out OpenCV first hands out the frames that its decoder still holds: these are old.
-            if captured_ns - started_ns >= self._timeout_s * 1e9:
+            try:
+                grabbed = self._grabber.grab()
+            except TimeoutError:
                 raise CameraError(
                     f"{self._shown} sent nothing for {self._timeout_s:g} s: it hangs, or the network is down."
-                )
-            if not ok:
-                raise self._end()
-            seq = self._seq
-            self._seq += 1
-            return Frame(self._decode(self._capture), seq, captured_ns, self._shown)
+                ) from None
+            except EOFError:
+                raise self._end() from None
+            seq = self._seq + grabbed.passed
+            self._seq = seq + 1
+            return Frame(self._decode(self._capture), seq, grabbed.captured_ns, self._shown)
 
     def close(self) -> None:
         """Disconnect, after a `read` that is under way."""
-        if not self._in_use.acquire(timeout=max(_OPEN_TIMEOUT_S, self._timeout_s) + 1):
+        if not self._in_use.acquire(timeout=max(_OPEN_TIMEOUT_S, self._timeout_s + MAX_OPENING_S) + 1):
             return
         try:
             if self._capture is not None:
                 self._capture.release()
-                self._capture = None
+                self._capture = self._grabber = None
         finally:
             self._in_use.release()
 

@@ -20,12 +20,12 @@ from email.message import Message
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from camera.credentials import without_credentials
-from camera.errors import CameraError, SourceNotFoundError
+from camera.errors import AccessDeniedError, CameraError, SourceNotFoundError
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _TIMEOUT_S = 2.0
 _MAX_ANSWER_BYTES = 65536
-_UNAUTHORISED, _NOT_FOUND = 401, 404
+_UNAUTHORISED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,9 @@ def why_not_open(url: str, shown: str, waited_s: float | None) -> CameraError:
         waited_s: How long was waited for a picture; None where opening failed before.
 
     Returns:
-        The error to raise: `SourceNotFoundError` for an unknown host or stream.
+        The error to raise: `SourceNotFoundError` for an unknown host or stream, `AccessDeniedError` where it
+        wants another user or password. That was then said twice: by FFmpeg, and here, since a camera may say
+        only to those it knows what else is wrong; whoever tries again has to leave it time.
     """
     parts = urlsplit(url)
     port = parts.port or _PORTS[parts.scheme]
@@ -57,7 +59,8 @@ def why_not_open(url: str, shown: str, waited_s: float | None) -> CameraError:
         return CameraError(f"{shown} {_no_answer(error, parts.scheme, port)}")
     if answer.status == _NOT_FOUND:
         return SourceNotFoundError(f"{shown}: there is no such stream ({_status(answer)}): check the path.")
-    return CameraError(f"{shown} {_refusal(answer, parts) or _no_picture(answer, parts.scheme, waited_s)}")
+    kind = AccessDeniedError if answer.status in (_UNAUTHORISED, _FORBIDDEN) else CameraError
+    return kind(f"{shown} {_refusal(answer, parts) or _no_picture(answer, parts.scheme, waited_s)}")
 
 
 def _no_answer(error: OSError | ValueError, scheme: str, port: int) -> str:

@@ -34,15 +34,24 @@ class Supervision:
         first_pause_s: Before the first attempt to open it again.
         max_pause_s: Pauses double up to here; each is shortened at random by up to a half: many cameras
             should not come back at once. They start again from the first when it was there for this long.
+        long_after_s: Away for longer, it is asked less often: an attempt may cost the start of a process.
+        long_pause_s: Pauses double up to here from then on, and at once where it answers, but cannot do what
+            is asked of it (any more).
+        refused_pause_s: Before the next attempt where it refuses user or password, twice as long after each
+            refusal up to ten times this, and lengthened at random by up to a half: cameras lock accounts.
         max_attempts: Attempts in a row before it is given up with an error; None for no end.
-        retry_first: Whether to go on trying where it cannot even be opened for the first time, though the
-            request is right: the device exists, the options are known.
+        retry_first: Whether to go on trying where it cannot even be opened for the first time. A device, a
+            host or a stream that is not there may come; wrong options, and a user or password that it
+            refuses, are an error at once.
     """
 
     stall_s: float = 2.0
     open_timeout_s: float = 10.0
     first_pause_s: float = 0.5
     max_pause_s: float = 2.0
+    long_after_s: float = 300.0
+    long_pause_s: float = 15.0
+    refused_pause_s: float = 60.0
     max_attempts: int | None = None
     retry_first: bool = False
 

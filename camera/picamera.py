@@ -23,6 +23,7 @@ from camera.bounded import finish_within
 from camera.errors import CameraError, UnsupportedSourceError
 from camera.picamera_acquire import acquire
 from camera.picamera_controls import read_controls
+from camera.timestamp_gaps import lost_between
 from camera.uri import Uri
 
 if TYPE_CHECKING:
@@ -74,14 +75,14 @@ class PiCamera:
         self._woken = threading.Event()  # the capture is done, or the camera is closed
         self._lock = threading.Lock()  # over `_camera`, which `release` and `close` use from other threads
         self._patience_s = _PATIENCE_S
-        self._first_sequence = 0
         self._seq = -1
+        self._last: tuple[int, float] | None = None  # SensorTimestamp and FrameDuration of the last frame
 
     def open(self) -> SourceInfo:
         """Open and start the camera; see `camera.base.FrameSource`."""
         self.close()
         self._camera = camera = acquire(self._options.number, self._origin)
-        self._seq = -1
+        self._seq, self._last = -1, None
         try:
             config = self._configured(camera)
             camera.start()
@@ -101,13 +102,10 @@ class PiCamera:
             raise CameraError(f"{self._origin} is not open.")
         request = self._next_request(camera)
         try:
-            captured_ns = _captured_ns(request.get_metadata().get("SensorTimestamp"))
-            # The sensor's own count: what it took while all buffers were in use is missing in it.
-            sequence = getattr(request.request, "sequence", 0)
-            if self._seq < 0:
-                self._first_sequence = sequence
-            self._seq = max(self._seq + 1, sequence - self._first_sequence)
-            return self._frame(camera, request, captured_ns)
+            metadata = request.get_metadata()
+            sensor_ns = metadata.get("SensorTimestamp")
+            self._seq += 1 + self._lost_before(sensor_ns, metadata.get("FrameDuration"))
+            return self._frame(camera, request, _captured_ns(sensor_ns))
         except BaseException:
             self._give_back(camera, request.release)
             raise
@@ -137,6 +135,20 @@ class PiCamera:
                 "%s does not stop: is its ribbon in place? It stays in use until this process ends.",
                 self._origin,
             )
+
+    def _lost_before(self, sensor_ns: int | None, duration_us: float | None) -> int:
+        """Return how many frames of the sensor nobody took since the last one.
+
+        By its timestamps: no count that libcamera offers has them. That of a request counts requests; that of
+        a buffer counts the image processor's jobs, and a frame without a buffer never comes so far.
+        """
+        last = self._last
+        self._last = None if sensor_ns is None or not duration_us else (sensor_ns, duration_us)
+        if last is None or self._last is None:
+            return 0
+        # Automatic exposure changes it from frame to frame.
+        interval_us = max(last[1], self._last[1])
+        return lost_between(self._last[0] - last[0], interval_us * 1000)
 
     def _configured(self, camera: Picamera2) -> Mapping[str, Any]:
         options = self._options

@@ -43,17 +43,18 @@ class SessionQueue:
         with self._changed:
             self._changed.wait_for(lambda: self._has_room(size_bytes) or self.is_over)
 
-    def put(self, entry: Entry, image: NDArray[np.uint8] | None = None) -> None:
-        """Add an entry at once, with its pixels, which are the queue's from here."""
+    def put(self, entry: Entry, image: NDArray[np.uint8] | None = None) -> bool:
+        """Add an entry at once, with its pixels, the queue's from here; return whether it was taken."""
         with self._changed:
             if self.is_over:
-                return
+                return False
             size_bytes = 0 if image is None else image.nbytes
             while not self._has_room(size_bytes) and self._drop_oldest():
                 pass
             self._items.append((entry, image))
             self._bytes += size_bytes
             self._changed.notify_all()
+        return True
 
     def get(self) -> Item | None:
         """Wait for the next entry; None at the end."""

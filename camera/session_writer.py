@@ -73,6 +73,8 @@ class SessionWriter:
         self._quality = quality
         self._max_bytes = max_bytes
         self._lost = 0
+        self._refused = 0
+        self._is_closed = False
         self._queue = SessionQueue()
         self._error: BaseException | None = None
         self._is_empty = True
@@ -84,8 +86,8 @@ class SessionWriter:
 
     @property
     def dropped(self) -> int:
-        """Frames that the file lacks: disk or encoder were too slow. The file says where."""
-        return self._queue.dropped + self._lost
+        """Frames that the file lacks: disk or encoder were too slow, which the file says, or it had ended."""
+        return self._queue.dropped + self._lost + self._refused
 
     def source(self, info: SourceInfo) -> None:
         """Record that a source was opened."""
@@ -104,6 +106,7 @@ class SessionWriter:
         if wait:
             self._queue.wait_for_room(frame.image.nbytes)
         if self._queue.is_over:
+            self._refused += not self._is_closed
             return
         image = frame.image.copy()
         height, width = image.shape[:2]
@@ -117,7 +120,7 @@ class SessionWriter:
             height=height,
             quality=self._quality,
         )
-        self._queue.put(entry, image)
+        self._refused += not self._queue.put(entry, image)
 
     def bad_frame(self, message: str) -> None:
         """Record that the source could not decode a frame."""
@@ -133,10 +136,13 @@ class SessionWriter:
 
     def close(self) -> None:
         """Write what waits, for a bounded time, and finish the file. Calling it again does nothing."""
+        was_closed, self._is_closed = self._is_closed, True
         self._queue.finish(_DRAIN_TIMEOUT_S)
         self._thread.join(_DRAIN_TIMEOUT_S + 1.0)
         if self._thread.is_alive():
             self._fail("its disk hangs")
+        if self._refused and not was_closed:
+            _log.warning("%s lacks the %d frames after its end.", self.path, self._refused)
         if self._error is not None:
             raise self._error
 
@@ -241,6 +247,11 @@ class Recorded:
     def dropped(self) -> int:
         """Frames that the source dropped by itself."""
         return int(getattr(self._source, "dropped", 0))
+
+    @property
+    def lost(self) -> int:
+        """Frames that the source or its driver lost."""
+        return int(getattr(self._source, "lost", 0))
 
     def open(self) -> SourceInfo:
         """Open the source; see `camera.base.FrameSource`."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from camera.base import Frame, SourceInfo
 from camera.errors import (
+    AccessDeniedError,
     BadFrameError,
     CameraError,
     EndOfStream,
-    SourceNotFoundError,
     UnsupportedSourceError,
 )
 from camera.options import Supervision
@@ -25,7 +25,7 @@ from camera.timed import TimedSource
 _MAX_BAD = 30
 # A slow camera may miss so many of its intervals before it counts as stalled.
 _INTERVALS = 3
-
+_MOST_REFUSED_PAUSES = 10
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +83,10 @@ class Supervised:
         self._reason = ""
         self._attempt = 0
         self._pauses = 0
+        self._refusals = 0
+        # Of the last attempt. Not the error itself: its traceback holds the reader, with its shared memory.
+        self._failure: type[CameraError] = CameraError
+        self._away_since_ns = 0
         self._fps: float | None = None
         self._bad = 0
         self._waiting_since_ns = 0
@@ -91,6 +95,8 @@ class Supervised:
         self._last_seq = -1
         self._seq_offset = 0
         self._dropped = 0
+        self._gaps = 0  # of the numbers in this life
+        self._lost = 0
 
     @property
     def dropped(self) -> int:
@@ -98,23 +104,29 @@ class Supervised:
         with self._swapping:
             return self._dropped + (self._reader.dropped if self._reader is not None else 0)
 
+    @property
+    def lost(self) -> int:
+        """Frames that the source or its driver lost or passed over while the camera was there."""
+        with self._swapping:
+            return self._lost + self._lost_now(self._reader)
+
     def open(self) -> SourceInfo:
         """Open the camera for the first time.
 
         Raises:
             CameraError: It cannot be opened. With `retry_first`, only where the request is wrong:
-            SourceNotFoundError: There is no such device.
             UnsupportedSourceError: The URI or its options are wrong.
+            AccessDeniedError: It refuses user or password.
         """
         self._change(CameraState.OPENING)
         try:
             return self._open_reader()
         except CameraError as error:
             self._leave()
-            is_request = isinstance(error, (SourceNotFoundError, UnsupportedSourceError, EndOfStream))
+            is_request = isinstance(error, (UnsupportedSourceError, AccessDeniedError, EndOfStream))
             if is_request or not self._supervision.retry_first:
                 raise
-            self._lose(str(error))
+            self._lose(error)
             return SourceInfo(self._name, live=True, fps=None, frames=None, size=None)
 
     def read(self) -> Frame:
@@ -146,14 +158,15 @@ class Supervised:
             frame = reader.read(self._patience_s())
         except BadFrameError as error:
             self._bad += 1
+            self._gaps -= 1  # it has a number, too
             if self._bad < _MAX_BAD:
                 raise
-            self._lose(f"{self._bad} frames in a row could not be decoded. {error}")
+            self._lose(CameraError(f"{self._bad} frames in a row could not be decoded. {error}"))
         except EndOfStream:
             self.close()
             raise
         except CameraError as error:
-            self._lose(str(error))
+            self._lose(error)
         else:
             if frame is not None:
                 self._note(frame)
@@ -161,7 +174,7 @@ class Supervised:
             silent_s = (self._pace.now_ns() - self._waiting_since_ns) / 1e9
             self._change(CameraState.STALLED, f"{self._name} gave no frame for {silent_s:.1f} s.")
             self._leave()
-            self._lose(self._reason)
+            self._lose(CameraError(self._reason))
         return None
 
     def _try_open(self) -> None:
@@ -171,10 +184,7 @@ class Supervised:
             raise CameraError(
                 f"{self._name} did not come back in {self._attempt} attempts; it is given up. {self._reason}"
             )
-        # The exponent is bounded, or it would overflow in a long night.
-        pause_s = min(supervision.max_pause_s, supervision.first_pause_s * 2 ** min(self._pauses, 30))
-        self._pauses += 1
-        if self._pace.wait(self._closed, pause_s * (1 - self._pace.chance() / 2)):
+        if self._pace.wait(self._closed, self._pause_s()):
             return
         self._attempt += 1
         self._change(CameraState.RECONNECTING, self._reason)
@@ -182,7 +192,25 @@ class Supervised:
             self._open_reader()
         except CameraError as error:
             self._leave()
-            self._reason = str(error)
+            self._failure, self._reason = type(error), str(error)
+
+    def _pause_s(self) -> float:
+        """Return how long to wait before the next attempt."""
+        supervision, chance = self._supervision, self._pace.chance()
+        pause_s: float
+        if issubclass(self._failure, AccessDeniedError):
+            factor = min(_MOST_REFUSED_PAUSES, 2 ** min(self._refusals, 30))
+            self._refusals += 1
+            pause_s = supervision.refused_pause_s * factor
+            return pause_s * (1 + chance / 2)
+        is_long = issubclass(self._failure, UnsupportedSourceError) or (
+            self._pace.now_ns() - self._away_since_ns > supervision.long_after_s * 1e9
+        )
+        longest_s = max(supervision.max_pause_s, supervision.long_pause_s if is_long else 0)
+        # The exponent is bounded, or it would overflow in a long night.
+        pause_s = min(longest_s, supervision.first_pause_s * 2 ** min(self._pauses, 30))
+        self._pauses += 1
+        return pause_s * (1 - chance / 2)
 
     def _open_reader(self) -> SourceInfo:
         with self._swapping:
@@ -210,11 +238,13 @@ class Supervised:
         """Take a frame as a sign of life, and number it."""
         self._bad = 0
         self._waiting_since_ns = self._pace.now_ns()
-        if self._state is not CameraState.LIVE:
+        if self._state is CameraState.LIVE:
+            self._gaps += max(0, frame.seq + self._seq_offset - self._last_seq - 1)
+        else:
             if self._last_seq >= 0:
                 self._seq_offset = self._last_seq + 1 - frame.seq
             self.reconnects += self._attempt > 0
-            self._attempt = 0
+            self._attempt = self._refusals = 0
             self._live_since_ns = self._waiting_since_ns
             self._change(CameraState.LIVE)
         # A driver may begin to count anew; a number must not come twice.
@@ -223,12 +253,17 @@ class Supervised:
         self._last_seq = frame.seq
         self._last_captured_ns = frame.captured_ns
 
-    def _lose(self, reason: str) -> None:
+    def _lost_now(self, reader: TimedSource | None) -> int:
+        """Return what was lost in this life: gaps in the numbers that are no drops of the reader."""
+        return 0 if reader is None else max(0, self._gaps - reader.dropped)
+
+    def _lose(self, error: CameraError) -> None:
+        self._failure, self._away_since_ns = type(error), self._pace.now_ns()
         since_ns, self._live_since_ns = self._live_since_ns, None
         # One that comes and goes quickly is asked less and less often.
         if since_ns is not None and self._pace.now_ns() - since_ns > self._supervision.max_pause_s * 1e9:
             self._pauses = 0
-        self._change(CameraState.LOST, reason)
+        self._change(CameraState.LOST, str(error))
         self._leave()
 
     def _leave(self) -> None:
@@ -236,6 +271,8 @@ class Supervised:
         with self._swapping:
             reader, self._reader = self._reader, None
             if reader is not None:
+                self._lost += self._lost_now(reader)
+                self._gaps = 0
                 self._dropped += reader.dropped
         if reader is not None:
             reader.close()

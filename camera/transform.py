@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera.base import Frame, FrameSource, SourceInfo
-from camera.errors import CameraError, UnsupportedSourceError
+from camera.errors import UnsupportedSourceError
 from camera.options import Transform
 
 Rotation = Literal[0, 90, 180, 270]
@@ -30,7 +30,7 @@ def transform_image(image: NDArray[np.uint8], transform: Transform) -> NDArray[n
         (H', W', 3) uint8, C-contiguous; `image` itself where nothing is to be done, else one copy.
 
     Raises:
-        CameraError: The crop does not lie inside the picture.
+        UnsupportedSourceError: The crop does not lie inside the picture.
     """
     if transform == Transform():
         return image
@@ -53,7 +53,7 @@ def transformed_size(size: tuple[int, int], transform: Transform) -> tuple[int, 
     """Return the (width, height) that pictures of a size have afterwards.
 
     Raises:
-        CameraError: The crop does not lie inside the picture.
+        UnsupportedSourceError: The crop does not lie inside the picture.
     """
     check_crop(transform, size)
     width, height = size if transform.crop is None else transform.crop[2:]
@@ -64,13 +64,13 @@ def check_crop(transform: Transform, size: tuple[int, int]) -> None:
     """Refuse a crop that does not lie inside pictures of (width, height).
 
     Raises:
-        CameraError: Naming the crop and the size.
+        UnsupportedSourceError: Naming the crop and the size.
     """
     if transform.crop is None:
         return
     x, y, width, height = transform.crop
     if x < 0 or y < 0 or width < 1 or height < 1 or x + width > size[0] or y + height > size[1]:
-        raise CameraError(
+        raise UnsupportedSourceError(
             f"The crop {x},{y},{width}x{height} reaches beyond the camera's frame of {size[0]}x{size[1]}: "
             "give X,Y,WIDTHxHEIGHT inside it."
         )
@@ -95,7 +95,7 @@ class Transformed:
             return info
         try:
             return replace(info, size=transformed_size(info.size, self._transform))
-        except CameraError:
+        except UnsupportedSourceError:
             self._source.close()
             raise
 
@@ -104,7 +104,7 @@ class Transformed:
         frame = self._source.read()
         try:
             image = transform_image(frame.image, self._transform)
-        except CameraError:
+        except UnsupportedSourceError:
             frame.release()
             raise
         if image is frame.image:

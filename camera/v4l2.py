@@ -18,6 +18,7 @@ import numpy as np
 from camera import uri_options
 from camera.base import Frame, SourceInfo
 from camera.errors import BadFrameError, CameraError, UnsupportedSourceError
+from camera.timestamp_gaps import SteadyGaps
 from camera.uri import Uri
 from camera.v4l2_controls import set_controls
 from camera.v4l2_device import DeviceInfo, Ioctl, opened
@@ -66,7 +67,8 @@ class V4l2Camera:
         self._controls = controls
         self._ioctl = ioctl
         self._capture: cv2.VideoCapture | None = None
-        self._seq = 0
+        self._seq = -1
+        self._gaps = SteadyGaps()
         self._told_of_clock = False
         # Releasing a capture in which another thread reads would free memory that is still written to.
         self._in_use = threading.Lock()
@@ -145,6 +147,7 @@ class V4l2Camera:
             capture.release()
             raise busy_error(self._device, "OpenCV cannot open it")
         self._capture = capture
+        self._gaps = SteadyGaps()
         # In this order: each may start the device anew, with what was set before.
         settings: dict[int, float] = {
             cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*choice.fourcc),
@@ -198,15 +201,16 @@ class V4l2Camera:
             # OpenCV reports the driver's timestamp here; drivers take it from the monotonic clock.
             driver_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
             ok, image = self._capture.retrieve()
+        captured_ns = self._captured_ns(driver_ns, now_ns)
         self._seq += 1
+        # The driver counts what it had no buffer for (v4l2_buffer.sequence), and OpenCV keeps that to itself.
+        if captured_ns == driver_ns:
+            self._seq += self._gaps.lost_before(driver_ns)
+        else:
+            self._gaps = SteadyGaps()
         if not ok or image is None:
-            raise BadFrameError(f"{self._device}: frame {self._seq - 1} is damaged.")
-        return Frame(
-            image.astype(np.uint8, copy=False),
-            self._seq - 1,
-            self._captured_ns(driver_ns, now_ns),
-            str(self._device),
-        )
+            raise BadFrameError(f"{self._device}: frame {self._seq} is damaged.")
+        return Frame(image.astype(np.uint8, copy=False), self._seq, captured_ns, str(self._device))
 
     def _captured_ns(self, driver_ns: int, now_ns: int) -> int:
         """Return the driver's time where it is of our clock, else when the frame arrived."""

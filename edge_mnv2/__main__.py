@@ -16,6 +16,9 @@ def main() -> int:
     stop.catch_signals()
     try:
         _prefer_own_packages()
+        from edge_mnv2.cli.process_title import hide_credentials
+
+        hide_credentials()
         # OpenCV and FFmpeg mutter about every damaged file; our own message says it in one line.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

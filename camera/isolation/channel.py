@@ -85,11 +85,12 @@ class Channel:
 
         Raises:
             ChannelClosedError: The other side, or this one, is closed.
+            CameraError: The descriptor was lost: this process has too many.
             ValueError: It is no message of ours.
         """
         try:
             # Not socket.recv_fds: it forgets the flags; other child processes would inherit the descriptor.
-            data, ancillary, _, _ = self._socket.recvmsg(
+            data, ancillary, flags, _ = self._socket.recvmsg(
                 _MAX_BYTES, socket.CMSG_SPACE(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC
             )
         except OSError as error:
@@ -100,6 +101,12 @@ class Channel:
                 (descriptor,) = _DESCRIPTOR.unpack(passed)
         if not data:
             raise ChannelClosedError
+        if flags & socket.MSG_CTRUNC:
+            if descriptor is not None:
+                os.close(descriptor)
+            raise CameraError(
+                "The camera's frames cannot be shared: too many files are open (see ulimit -n)."
+            )
         try:
             message = json.loads(data)
             if not isinstance(message, dict):

@@ -173,14 +173,12 @@ class _Outlet:
 
     def _new_ring(self, slot_bytes: int) -> tuple[FrameRing, int]:
         """Make slots that are large enough; the parent learns of them with the frame that follows."""
+        descriptor = create_memory(self._slots, slot_bytes)
         try:
-            descriptor = create_memory(self._slots, slot_bytes)
-        except OSError as error:
-            needed_mib = self._slots * slot_bytes / 2**20
-            raise CameraError(
-                f"There is no memory for the camera's frames ({needed_mib:.0f} MiB): {error.strerror}."
-            ) from error
-        ring = FrameRing(descriptor, self._slots, slot_bytes)
+            ring = FrameRing(descriptor, self._slots, slot_bytes)
+        except CameraError:
+            os.close(descriptor)
+            raise
         with self._lock:
             self._ring = ring
             self._ring_number += 1

@@ -25,7 +25,14 @@ from camera.options import Transform
 SLOTS = 4
 # A small device takes seconds to start an interpreter and to load OpenCV; no driver has been called by then.
 _START_TIMEOUT_S = 30.0
-_ASK_S = 1.0
+# So long a child may take to stop before it is killed. To stop the pipelines of Argus and libcamera takes
+# seconds, and a SIGKILL in the middle leaves a daemon or a device behind that nobody can use. With what the
+# rest of a run takes, three of them leave it within the five in which a service is expected to end.
+_STOP_S = 3.0
+# One that gave nothing for a while hangs in its driver: waiting longer would not help it.
+_STOP_SILENT_S = 1.0
+# It counts as silent after this, or after two of its intervals where it is slow.
+_SILENT_AFTER_S = 1.0
 _KILL_S = 2.0
 # How often a child that hung up, but did not end yet, is looked at.
 _POLL_S = 0.01
@@ -73,6 +80,9 @@ class ProcessReader:
         self._child: ChildProcess | None = None
         self._ring: FrameRing | None = None
         self._child_dropped = 0
+        self._heard_s: float | None = None  # when it was open, or gave a frame
+        self._interval_s = 0.0
+        self._is_stalled = False
 
     @property
     def dropped(self) -> int:
@@ -108,10 +118,12 @@ class ProcessReader:
 
     def read(self, timeout_s: float) -> Frame | None:
         """Wait for the next frame. It lies in shared memory, which is used again once it is released."""
-        return self._handover.take(timeout_s)
+        frame = self._handover.take(timeout_s)
+        self._is_stalled = frame is None
+        return frame
 
     def close(self) -> None:
-        """Ask the child to end, then kill it."""
+        """Ask the child to end, then kill it: soon if it gave no frames any more, else after seconds."""
         with self._closing:
             if self._is_closed:
                 return
@@ -120,9 +132,9 @@ class ProcessReader:
         self._started.set()
         if self._channel is None:
             return
-        with suppress(ChannelClosedError):
-            self._channel.send({"kind": "close"})
-        if self._ended.wait(_ASK_S):
+        patience_s = self._patience_s()
+        self._ask(self._channel)
+        if self._ended.wait(patience_s):
             return
         if self._child is not None:
             _log.debug("the process of the camera %s does not end by itself: killing it", self._name)
@@ -145,6 +157,7 @@ class ProcessReader:
                 self._follow(child, channel)
             except CameraError as error:
                 self._handover.end(error)
+                self._ask(channel)  # it knows nothing of this
             self._see_off(child)
             self._handover.end(child.death(self._name))
         finally:
@@ -183,6 +196,7 @@ class ProcessReader:
                 os.close(memory)
         match message["kind"]:
             case "frame":
+                self._note_life()
                 self._child_dropped = message["dropped"]
                 self._handover.put(self._frame(message))
             case "bad":
@@ -190,6 +204,7 @@ class ProcessReader:
             case "started":
                 self._started.set()
             case "opened":
+                self._note_life()
                 self._handover.put_info(unpack_info(message))
             case _:
                 self._handover.end(unpack_error(message))
@@ -212,13 +227,31 @@ class ProcessReader:
             with suppress(ChannelClosedError):
                 self._channel.send({"kind": "free", "ring": ring, "slot": slot})
 
+    def _note_life(self) -> None:
+        now_s = time.monotonic()
+        if self._heard_s is not None:
+            self._interval_s = now_s - self._heard_s
+        self._heard_s = now_s
+
+    def _patience_s(self) -> float:
+        """Return how long the child may take to stop, by whether it is alive."""
+        if self._heard_s is None or self._is_stalled:
+            return _STOP_SILENT_S
+        silent_s = time.monotonic() - self._heard_s
+        return _STOP_S if silent_s < max(_SILENT_AFTER_S, 2 * self._interval_s) else _STOP_SILENT_S
+
+    def _ask(self, channel: Channel) -> None:
+        """Tell the child to stop."""
+        with suppress(ChannelClosedError):
+            channel.send({"kind": "close"})
+
     def _see_off(self, child: ChildProcess) -> None:
-        """Wait for the end of a child that hung up, and see to it that the end comes."""
-        hung_up_s = time.monotonic()
+        """Wait for the end of a child that hung up, or was asked to, and see to it that the end comes."""
+        began_s, patience_s = time.monotonic(), self._patience_s()
         while not child.has_ended():
             child.read_output()
-            waited_s = time.monotonic() - hung_up_s
-            if waited_s > _ASK_S:
+            waited_s = time.monotonic() - began_s
+            if waited_s > patience_s:
                 child.kill()
-            time.sleep(_POLL_S if waited_s < _ASK_S + _KILL_S else _ASK_S)
+            time.sleep(_POLL_S if waited_s < patience_s + _KILL_S else 1.0)
         child.reap()

@@ -7,6 +7,7 @@ cannot take the pages away under the reader's feet.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -33,12 +34,18 @@ class FrameRing:
     Attributes:
         slots: As given.
         slot_bytes: As given.
+
+    Raises:
+        CameraError: It cannot be mapped: no memory or no descriptors are left.
     """
 
     def __init__(self, descriptor: int, slots: int, slot_bytes: int) -> None:
         self.slots = slots
         self.slot_bytes = slot_bytes
-        memory = mmap.mmap(descriptor, slots * slot_bytes, mmap.MAP_SHARED)
+        try:
+            memory = mmap.mmap(descriptor, slots * slot_bytes, mmap.MAP_SHARED)
+        except OSError as error:
+            raise _no_memory_error(slots * slot_bytes, error) from error
         self._bytes = np.frombuffer(memory, np.uint8)
 
     def picture(self, slot: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -58,16 +65,21 @@ def create_memory(slots: int, slot_bytes: int) -> int:
     """Return the descriptor of new shared memory, all of it allocated; the caller closes it.
 
     Raises:
-        OSError: There is not enough memory.
+        CameraError: No memory or no descriptors are left, or this system has no such memory.
     """
-    descriptor = os.memfd_create("camera frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        descriptor = os.memfd_create("camera frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except AttributeError:  # a Python that was built for an older system
+        raise _no_memory_error(slots * slot_bytes, OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))) from None
+    except OSError as error:
+        raise _no_memory_error(slots * slot_bytes, error) from error
     try:
         # A page that cannot be had is an error here; on first use it would be a signal.
         os.posix_fallocate(descriptor, 0, slots * slot_bytes)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-    except BaseException:
+    except OSError as error:
         os.close(descriptor)
-        raise
+        raise _no_memory_error(slots * slot_bytes, error) from error
     return descriptor
 
 
@@ -80,3 +92,12 @@ def check_memory(descriptor: int, slots: int, slot_bytes: int) -> None:
     is_sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS == _SEALS
     if not is_sealed or slots < 1 or slot_bytes < 1 or os.fstat(descriptor).st_size < slots * slot_bytes:
         raise CameraError("The camera's process sent memory that does not fit its frames.")
+
+
+def _no_memory_error(size_bytes: int, error: OSError) -> CameraError:
+    what = f"There is no shared memory for the camera's frames ({size_bytes / 2**20:.0f} MiB)"
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return CameraError(f"{what}: too many files are open (see ulimit -n).")
+    if error.errno == errno.ENOSYS:
+        return CameraError(f"{what}: this system has no memfd_create. Give --isolation thread.")
+    return CameraError(f"{what}: {error.strerror or error}.")

@@ -16,7 +16,8 @@ from edge_mnv2.web.address import WebAddress, is_ip, is_loopback_ip, own_names
 
 _MIN_TOKEN = 16
 _MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe())'"
-# So many wrong guesses may be waiting for their answer; with their delay this bounds how fast one can guess.
+# So many wrong guesses may be waiting for their answer; others are told to wait. Who is right never waits:
+# what keeps a token from being guessed is its length.
 _MAX_PENDING = 8
 # A call that only reads, from a page of somebody else.
 _FOREIGN_SITES = frozenset({"cross-site", "same-site"})
@@ -111,7 +112,7 @@ class Access:
 
     @property
     def may_guess(self) -> bool:
-        """Whether another token may be looked at now, or too many wrong ones wait for their answer."""
+        """Whether another wrong token may wait for its answer, or too many do."""
         return self._pending < _MAX_PENDING
 
     def note_wrong(self) -> None:
@@ -123,12 +124,11 @@ class Access:
         self._pending -= 1
 
 
-def given_token(query: Mapping[str, str], authorization: str | None) -> str | None:
-    """Return the token of `?token=` or of `Authorization: Bearer`, None without."""
-    if "token" in query:
-        return query["token"]
+def given_tokens(query: Mapping[str, str], authorization: str | None) -> list[str]:
+    """Return the tokens of `?token=` and of `Authorization: Bearer`, as far as they are there."""
+    tokens = [query["token"]] if "token" in query else []
     scheme, _, value = (authorization or "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else None
+    return [*tokens, value.strip()] if scheme.lower() == "bearer" else tokens
 
 
 def is_foreign(site: str | None, mode: str | None) -> bool:

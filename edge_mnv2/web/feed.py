@@ -100,7 +100,8 @@ class CameraFeed:
         viewers: An event for each who waits for pictures; it is set when there is a new one. Server's thread.
         listeners: Who waits for records. Server's thread.
         jpeg: The newest picture, None before the first and while nobody watches. Server's thread.
-        is_ended: Whether the server is closing: nothing more goes to viewers. Server's thread.
+        is_closed: Whether the server is closing: nothing more goes to viewers. Server's thread.
+        has_ended: Whether nothing more comes from the camera. Server's thread.
         changing: Held while the decoder is changed.
         status: The camera's last state, None where it has told none.
     """
@@ -121,7 +122,7 @@ class CameraFeed:
         self.viewers: set[asyncio.Event] = set()
         self.listeners: set[Listener] = set()
         self.jpeg: Jpeg | None = None
-        self.is_ended = False
+        self.is_closed = self.has_ended = False
         self.changing = asyncio.Lock()
         self.status: CameraStatus | None = None
         self.added_at = datetime.now(timezone.utc)
@@ -162,6 +163,19 @@ class CameraFeed:
         if status.is_change or self.status is None:
             self.status = replace(status, canvas=None)
             self._post(lambda: self._tell(None))
+
+    def end(self, reason: str, *, is_lost: bool) -> None:
+        """Take it that nothing more comes; see `WebServer.end_camera`."""
+        before, last = self.status, self._last
+        lost_since = None if last is None else last.captured_at
+        self.status = CameraStatus(
+            origin=before.origin if before is not None else "" if last is None else last.origin,
+            state="lost" if is_lost else "ended",
+            reason=reason,
+            at=datetime.now(timezone.utc),
+            lost_since=(before.lost_since if before is not None else None) or lost_since,
+        )
+        self._post(self._note_end)
 
     def _take(self, canvas: NDArray[np.uint8] | None, now_ns: int) -> None:
         if canvas is None or not self.viewers or now_ns < self._due_ns:
@@ -207,6 +221,12 @@ class CameraFeed:
         """Return whether the camera is live, as far as it says, and results come."""
         silent_s = (time.monotonic_ns() - self._last_ns) / 1e9
         return self.state == "live" and self._last is not None and silent_s < _SILENCE_S
+
+    def _note_end(self) -> None:
+        self.has_ended = True
+        for event in self.viewers:
+            event.set()
+        self._tell(None)
 
     def _tell(self, record: bytes | None) -> None:
         for listener in self.listeners:

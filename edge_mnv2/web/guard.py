@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from edge_mnv2.errors import RequestError
-from edge_mnv2.web.access import GUESS_DELAY_S, Access, given_token, is_foreign, is_same_origin
+from edge_mnv2.web.access import GUESS_DELAY_S, Access, given_tokens, is_foreign, is_same_origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # These hold no secret: the page that asks for the token looks like the others, and a watchdog has no token.
 _OPEN = frozenset({"/healthz", "/page.css", "/icon.svg"})
 
+# Where the page that asks for the token says what was wrong with the last one.
+_PROBLEM = b'<p class="problem" role="alert">'
+
 _HEADERS = {
     "Server": "edge-mnv2",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -30,6 +34,9 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+_log = logging.getLogger(__name__)
 
 
 def make_guard(access: Access, locked_page: bytes) -> Middleware:
@@ -55,6 +62,14 @@ def make_guard(access: Access, locked_page: bytes) -> Middleware:
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
             return response
+        except ConnectionError:  # the caller has left
+            raise
+        except web.RequestPayloadError:
+            return answer_error(request, 400, "The body cannot be read.")
+        except Exception:  # noqa: BLE001 - logged here, and without what would give the token away
+            # Without the query: it may hold the token.
+            _log.exception("the live view failed at %s %s", request.method, request.path)
+            return answer_error(request, 500, "The live view has failed at this; the log says more.")
 
     return guard
 
@@ -75,12 +90,13 @@ def answer_error(request: web.Request, status: int, text: str) -> web.Response:
 
 def is_trusted(request: web.Request, access: Access) -> bool:
     """Return whether a request to an open path may see details, too."""
-    token = given_token(request.query, request.headers.get("Authorization"))
-    return (
-        not access.needs_token
-        or access.has_session(request.cookies)
-        or (token is not None and access.may_guess and access.is_token(token))
-    )
+    return not access.needs_token or _is_known(access, request)
+
+
+def _is_known(access: Access, request: web.Request) -> bool:
+    tokens = given_tokens(request.query, request.headers.get("Authorization"))
+    # All of them: how long it takes shall not say which one was right.
+    return any([access.has_session(request.cookies), *map(access.is_token, tokens)])
 
 
 def _refusal(access: Access, request: web.Request) -> web.Response | None:
@@ -105,24 +121,27 @@ def _refusal(access: Access, request: web.Request) -> web.Response | None:
 
 
 async def _check_token(access: Access, request: web.Request, locked_page: bytes) -> web.Response | None:
-    """Let the cookie or the right token through; turn a token in a browser's address line into a cookie."""
+    """Let the cookie or a right token through; turn a token in a browser's address line into a cookie."""
     from aiohttp import web
 
     is_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
-    token = given_token(request.query, request.headers.get("Authorization"))
-    if token is None:
-        if request.path in _OPEN or access.has_session(request.cookies):
-            return None
-        return _locked(request, locked_page if is_page else None, "A token is needed: add ?token=TOKEN once.")
-    if not access.may_guess:
-        return answer_error(request, 429, "Too many wrong tokens: wait a second.")
-    if not access.is_token(token):
+    if not _is_known(access, request):
+        if not given_tokens(request.query, request.headers.get("Authorization")):
+            if request.path in _OPEN:
+                return None
+            return _locked(
+                request, locked_page if is_page else None, "A token is needed: add ?token=TOKEN once."
+            )
+        # Only who is wrong is held back, or a stranger's guesses would keep the owner out.
+        if not access.may_guess:
+            return answer_error(request, 429, "Too many wrong tokens: wait a second.")
         access.note_wrong()
         try:
             await asyncio.sleep(GUESS_DELAY_S)
         finally:
             access.forget_wrong()
-        return _locked(request, locked_page if is_page else None, "The token is wrong.")
+        told = locked_page.replace(_PROBLEM, _PROBLEM + b"The token is wrong.")
+        return _locked(request, told if is_page else None, "The token is wrong.")
     if not is_page or "token" not in request.query:
         return None
     # The address line, the history and a bookmark shall not keep the token.

@@ -25,6 +25,7 @@ from edge_mnv2.telemetry.device import read_device
 from edge_mnv2.threads import Worker
 from edge_mnv2.web.access import Access, check_token
 from edge_mnv2.web.address import DEFAULT_ADDRESS, WebAddress, bind
+from edge_mnv2.web.connections import Connections
 from edge_mnv2.web.feed import CameraFeed, CameraFigures, Encode
 from edge_mnv2.web.views import Views
 
@@ -33,7 +34,12 @@ _CLOSE_TIMEOUT_S = 5.0
 # Connections that are in the middle of an answer get so long when the server closes.
 _FINISH_S = 1.0
 
+# Beside those that stay open: a browser opens up to six, and a page is loaded within moments.
+_SHORT_CONNECTIONS = 64
+
 _log = logging.getLogger(__name__)
+# What strangers send is no news, and may hold a token; what fails in here is logged by the guard.
+_silent = logging.Logger("edge_mnv2.web.silent", logging.CRITICAL + 1)
 
 
 def encode_jpeg(canvas: NDArray[np.uint8]) -> bytes:
@@ -149,6 +155,16 @@ class WebServer:
             is_watched=feed.wants_canvas,
         )
 
+    def end_camera(self, name: str, reason: str, *, is_lost: bool) -> None:
+        """Say that nothing more comes from a camera, and hang up on its viewers.
+
+        Args:
+            name: Of the camera.
+            reason: Why, as a sentence.
+            is_lost: Whether it failed, rather than came to its end.
+        """
+        self._feeds[name].end(reason, is_lost=is_lost)
+
     def check(self) -> None:
         """Do nothing while it serves.
 
@@ -195,22 +211,24 @@ class WebServer:
         views = Views(
             lambda: self._feeds, access, self._executor, self._options.read_device, self._options.max_viewers
         )
+        connections = Connections(2 * self._options.max_viewers + _SHORT_CONNECTIONS)
         runner = web.AppRunner(
-            views.application(),
+            views.application(connections.middleware()),
             # A line per request would hold tokens.
             access_log=None,
+            logger=_silent,
             handler_cancellation=True,
             shutdown_timeout=_FINISH_S,
-            keepalive_timeout=15,
         )
         await runner.setup()
         try:
-            for listener in self._sockets:
-                await web.SockSite(runner, listener, backlog=64).start()
+            assert runner.server is not None  # noqa: S101 - `setup` has made it
+            connections.start(runner.server, self._sockets)
             self._started.set()
             await self._closing.wait()
             views.end_streams()
         finally:
+            await connections.stop()
             await runner.cleanup()
 
 

@@ -22,6 +22,7 @@ def state_event(feed: CameraFeed) -> dict[str, Any]:
         "since": _iso(feed.added_at if status is None else status.at),
         "lost_since": None if status is None or status.lost_since is None else _iso(status.lost_since),
         "attempt": 0 if status is None else status.attempt,
+        "ended": feed.has_ended,
     }
 
 

@@ -40,9 +40,11 @@ async def stream_pictures(request: web.Request, feed: CameraFeed) -> web.StreamR
         _keep_fresh(request)
         # Each part ends with the next one's boundary: browsers show a picture when they see that.
         lead = f"--{_BOUNDARY}\r\n"
-        while not feed.is_ended:
+        while not feed.is_closed:
             jpeg = feed.jpeg
             if jpeg is None or jpeg.number == number:
+                if feed.has_ended:
+                    break
                 event.clear()
                 await event.wait()
                 continue
@@ -69,7 +71,7 @@ async def stream_records(request: web.Request, feed: CameraFeed) -> web.StreamRe
     try:
         await response.prepare(request)
         await response.write(b"retry: 2000\n\n")
-        while not feed.is_ended:
+        while not feed.is_closed:
             parts = []
             # The state is compared, not queued: it is never lost where records are.
             state = state_event(feed)

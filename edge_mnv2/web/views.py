@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
@@ -21,6 +22,7 @@ from edge_mnv2.web.stream import stream_pictures, stream_records
 
 if TYPE_CHECKING:
     from aiohttp import web
+    from aiohttp.typedefs import Middleware
 
     Stream = Callable[[web.Request, CameraFeed], Awaitable[web.StreamResponse]]
 
@@ -31,9 +33,11 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/charts.js": ("charts.js", "text/javascript"),
     "/classes.js": ("classes.js", "text/javascript"),
+    "/found.js": ("found.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _MAX_BODY_BYTES = 64 * 1024
+_BODY_WAIT_S = 10.0
 # How long a snapshot waits: a camera that stays away shows its last picture once a second.
 _SNAPSHOT_WAIT_S = 3.0
 # Sensors on a slow bus are not asked more often, however many watch.
@@ -51,6 +55,7 @@ class Views:
         read_device: Reads the device's sensors.
         max_streams: Most connections of each kind that stay open.
         streams: Tasks that serve such connections, by kind.
+        run: Another one each time the program starts: what the page has open is of the run before.
     """
 
     feeds: Callable[[], Mapping[str, CameraFeed]]
@@ -61,15 +66,17 @@ class Views:
     streams: dict[str, set[asyncio.Task[object]]] = field(
         default_factory=lambda: {"pictures": set(), "records": set()}
     )
+    run: str = field(default_factory=secrets.token_hex)
     _device: DeviceReading | None = None
     _device_at_s: float = 0.0
 
-    def application(self) -> web.Application:
-        """Return the routes behind the guard."""
+    def application(self, *middlewares: Middleware) -> web.Application:
+        """Return the routes behind the guard, and that behind other middlewares."""
         from aiohttp import web
 
         locked = (PAGE_DIR / "locked.html").read_bytes()
-        app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[make_guard(self.access, locked)])
+        guard = make_guard(self.access, locked)
+        app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[*middlewares, guard])
         app.on_response_prepare.append(add_headers)
         for path, (name, kind) in _FILES.items():
             app.router.add_get(path, functools.partial(_file, (PAGE_DIR / name).read_bytes(), kind))
@@ -88,7 +95,7 @@ class Views:
         (Python 3.11 and before).
         """
         for feed in self.feeds().values():
-            feed.is_ended = True
+            feed.is_closed = True
         for tasks in self.streams.values():
             for task in tasks:
                 task.cancel()
@@ -110,9 +117,11 @@ class Views:
         return web.json_response(
             {
                 "schema": 1,
+                "run": self.run,
                 "time": now(),
                 "cameras": [camera_state(feed, labels=labels) for feed in feeds],
                 "names": [readable(name) for name in self.feeds()],
+                "states": [feed.state for feed in self.feeds().values()],
                 "device": device_state(await self._read_device()),
             }
         )
@@ -124,7 +133,7 @@ class Views:
         feed = self._feed(request)
         event = feed.join()
         try:
-            if feed.jpeg is None:
+            if feed.jpeg is None and not feed.has_ended:
                 await asyncio.wait_for(event.wait(), _SNAPSHOT_WAIT_S)
             jpeg = feed.jpeg
         except asyncio.TimeoutError:
@@ -152,7 +161,10 @@ class Views:
         """POST /api/decoder: what is reported from the next frame on."""
         from aiohttp import web
 
-        body = await request.read()
+        try:
+            body = await asyncio.wait_for(request.read(), _BODY_WAIT_S)
+        except asyncio.TimeoutError:
+            return answer_error(request, 408, "The body does not come.")
         feed = self._named(camera_of(body))
         loop = asyncio.get_running_loop()
         async with feed.changing:  # two viewers must not undo each other's changes
@@ -163,8 +175,10 @@ class Views:
 
     async def _stream(self, kind: str, request: web.Request, serve: Stream) -> web.StreamResponse:
         feed, tasks = self._feed(request), self.streams[kind]
-        if feed.is_ended:
+        if feed.is_closed:
             return answer_error(request, 503, "The live view is closing.")
+        if feed.has_ended and kind == "pictures":
+            return answer_error(request, 503, f"There is no picture: {readable(feed.name)} is {feed.state}.")
         if len(tasks) >= self.max_streams:
             return answer_error(request, 503, f"{self.max_streams} viewers are the most: close another page.")
         task = asyncio.current_task()
@@ -184,10 +198,10 @@ class Views:
         for feed in self.feeds().values():
             if name is None or readable(feed.name) == name:
                 return feed
-        if name is None:
+        if not self.feeds():  # they come once the model is loaded: no reason to forget a name
             raise web.HTTPServiceUnavailable(text="There is no camera yet.")
         known = ", ".join(map(readable, self.feeds())) or "none"
-        raise web.HTTPNotFound(text=f"There is no camera {name[:80]!r}. There is: {known}.")
+        raise web.HTTPNotFound(text=f"There is no camera {(name or '')[:80]!r}. There is: {known}.")
 
     async def _read_device(self) -> DeviceReading:
         due = time.monotonic() - self._device_at_s >= _DEVICE_INTERVAL_S

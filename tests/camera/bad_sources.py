@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -142,6 +143,28 @@ def hang_in_read_with_every_lock(uri: str) -> Scripted:
 
 def hang_in_close(uri: str) -> Scripted:
     return Scripted(endless(), on_close=hang)
+
+
+def slow_to_stop(uri: str) -> Scripted:
+    """Takes 1.6 s to stop, and makes the file PATH of PATH?silent once it has; then it is silent soon."""
+    path, _, is_silent = uri.partition("?")
+
+    def stop() -> None:
+        time.sleep(1.6)
+        Path(path).touch()
+
+    return Scripted(after(3, hang) if is_silent else endless(), on_close=stop)
+
+
+def out_of_descriptors(uri: str) -> Scripted:
+    """Leaves as many descriptors to its process as the URI says."""
+
+    def use_up() -> None:
+        first_free = os.dup(0)
+        os.close(first_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + int(uri), first_free + int(uri)))
+
+    return Scripted(endless(), on_open=use_up)
 
 
 def fail_then_hang_in_close(uri: str) -> Scripted:

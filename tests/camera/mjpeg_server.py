@@ -2,7 +2,7 @@
 
 It prints `ready PORT`. Paths: `/cam` streams for ever, `/ends` ends after ten pictures, `/still.jpg` is one
 picture, `/page.html` a page, `/clip.mp4` the file given, `/loop` its frames over and over; everything else is
-answered with 404.
+answered with 404. `/logins` says to everybody how often somebody gave a password.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         options = self.options
         path = self.path.partition("?")[0]
+        if path == "/logins":
+            self.send_whole("text/plain", str(len(options.logins)).encode())
+            return
+        if "Authorization" in self.headers:
+            options.logins.append(self.path)
         if options.user and not self.is_welcome():
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="camera"')
@@ -111,7 +116,8 @@ class Handler(BaseHTTPRequestHandler):
         if options.damage and number % options.damage == options.damage - 1:
             return b"\xff\xd8 this is no picture \xff\xd9"
         is_other = options.then_size and number >= options.after
-        return encode(number, options.then_size if is_other else options.size)
+        shown = time.monotonic_ns() // 10_000_000 % 65536 if options.clock else number
+        return encode(shown, options.then_size if is_other else options.size)
 
     def send_parts(self, pictures: Iterable[bytes]) -> None:
         self.send_response(200)
@@ -161,12 +167,14 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=30)
     parser.add_argument("--then-size", type=parse_size, help="the size from picture --after on")
     parser.add_argument("--after", type=int, default=0)
+    parser.add_argument("--clock", action="store_true", help="show the time in centiseconds instead")
     parser.add_argument("--damage", type=int, help="every so many pictures one cannot be decoded")
     parser.add_argument("--user")
     parser.add_argument("--password")
     parser.add_argument("--file", help="what /clip.mp4 is, and /loop shows")
     parser.add_argument("--certificate", help="with its key, for https")
     arguments = parser.parse_args()
+    arguments.logins = []
     # No test leaves a server behind, however it ends.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     server = ThreadingHTTPServer(("127.0.0.1", arguments.port), partial(Handler, arguments))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import signal
+import time
 
 import gi
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--password")
     parser.add_argument("--basic", action="store_true", help="ask for basic instead of digest authentication")
     parser.add_argument("--pattern", default="ball")
+    parser.add_argument("--clock", action="store_true", help="show the time in centiseconds, as 16 blocks")
     parser.add_argument("--certificate", help="with its key, for rtsps")
     arguments = parser.parse_args()
     # No test leaves a server behind, however it ends.
@@ -46,7 +48,9 @@ def main() -> None:
     server.set_service(arguments.port)
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_shared(True)
-    factory.set_launch(_pipeline(arguments.size, arguments.fps, arguments.pattern))
+    factory.set_launch(_pipeline(arguments.size, arguments.fps, arguments.pattern, clock=arguments.clock))
+    if arguments.clock:
+        factory.connect("media-configure", _show_the_time, arguments.size, arguments.fps)
     auth = GstRtspServer.RTSPAuth() if arguments.user or arguments.certificate else None
     server.set_auth(auth)
     if arguments.certificate:
@@ -68,17 +72,32 @@ def main() -> None:
     GLib.MainLoop().run()
 
 
-def _pipeline(size: str, fps: int, pattern: str) -> str:
+def _show_the_time(_factory: object, media: object, size: str, fps: int) -> None:
+    """Feed pictures as `mjpeg_server.draw` makes them, each when it is due."""
+    width, height = map(int, size.split("x"))
+    source = media.get_element().get_child_by_name("pictures")  # type: ignore[attr-defined]
+
+    def push() -> bool:
+        number = time.monotonic_ns() // 10_000_000 % 65536
+        row = b"".join((b"\xeb" if number >> bit & 1 else b"\x10") * (width // 16) for bit in range(16))
+        luma = row * (height // 4) + b"\x60" * (width * (height - height // 4))
+        picture = luma + b"\x80" * (width * height // 2)
+        return source.emit("push-buffer", Gst.Buffer.new_wrapped(picture)) == Gst.FlowReturn.OK
+
+    GLib.timeout_add(1000 // fps, push)
+
+
+def _pipeline(size: str, fps: int, pattern: str, *, clock: bool) -> str:
     width, height = size.split("x")
     encoder = next((name for name in _ENCODERS if Gst.ElementFactory.find(name)), None)
     if encoder is None:
         raise SystemExit("no encoder: sudo apt-get install gstreamer1.0-plugins-ugly (x264enc)")
     pay = "rtpmp4vpay" if encoder == "avenc_mpeg4" else "rtph264pay"
     caps = f"video/x-raw,format=I420,width={width},height={height},framerate={fps}/1"
-    return (
-        f"( videotestsrc is-live=true pattern={pattern} ! {caps} ! {_ENCODERS[encoder]} "
-        f"! {pay} name=pay0 pt=96 config-interval=1 )"
-    )
+    source = f"videotestsrc is-live=true pattern={pattern} ! {caps}"
+    if clock:
+        source = f"appsrc name=pictures is-live=true do-timestamp=true format=time caps={caps}"
+    return f"( {source} ! {_ENCODERS[encoder]} ! {pay} name=pay0 pt=96 config-interval=1 )"
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ FIRST, LAST = "Qx7", "zW9"
         ("http://h/v?monkey=1&key=2#timeout=3", "http://h/v?monkey=1&key=***#timeout=3"),
         ("http://h/cgi?loginuse=u&loginpas=p", "http://h/cgi?loginuse=u&loginpas=***"),
         ("rtsp://h/user=admin_password=tl_Jw_channel=1", "rtsp://h/user=admin_password=***"),
+        ("rtsp://host:65535", "rtsp://host:65535"),
+        ("rtsp://host:/x", "rtsp://host:/x"),
+        ("http://[fe80::1]:8080?channel=1", "http://[fe80::1]:8080?channel=1"),
     ],
 )
 def test_what_is_shown(text: str, shown: str) -> None:
@@ -53,6 +56,15 @@ def test_what_is_shown(text: str, shown: str) -> None:
         ("x264enc key-int-max=30 ! rtph264pay pt=96", "x264enc key-int-max=30 ! rtph264pay pt=96"),
         ("DESCRIBE\r\nAuthorization: Basic dTpw\r\nCSeq: 1", "DESCRIBE\r\nAuthorization: ***\r\nCSeq: 1"),
         ("from u:p@h and rtsps://v:q@i.", "from ***@h and rtsps://***@i."),
+        ("rtsp://admin:geheim17", "rtsp://admin:***"),
+        ("rtsp://admin:99999", "rtsp://admin:***"),
+        ("HTTPS://admin:554x/stream?a=b", "HTTPS://admin:***"),
+        ("http://u:p@ss:word", "http://***@ss:***"),
+        ("rtsp://[::1]:geheim17", "rtsp://[::1]:***"),
+        ("cannot open 'rtsp://admin:geheim17': no route", "cannot open 'rtsp://admin:*** no route"),
+        ("rtsp://host:554: timed out (http://h:80).", "rtsp://host:554: timed out (http://h:80)."),
+        ("rtsp://host: timed out, see 'rtsp://host:554'", "rtsp://host: timed out, see 'rtsp://host:554'"),
+        ("test://a:b gst://x:y!z", "test://a:b gst://x:y!z"),
         ("nothing to hide: 12:30, a@b", "nothing to hide: 12:30, a@b"),
     ],
 )
@@ -96,6 +108,39 @@ def test_a_password_never_survives(scheme: str, middle: str, encoded: bool, host
     for words in said:
         assert FIRST not in words
         assert LAST not in words
+
+
+@given(
+    st.sampled_from(["rtsp", "rtsps", "http", "https", "RTSP"]),
+    st.text(max_size=20),
+    st.booleans(),
+    st.sampled_from(["", "/stream", "/a/b?channel=1", "#transport=udp"]),
+)
+def test_a_password_survives_no_forgotten_host(scheme: str, middle: str, encoded: bool, path: str) -> None:
+    assume(encoded or "@" not in middle)  # what follows it may be a host
+    password = f"{FIRST}{middle}{LAST}"
+    if encoded:
+        password = quote(password, safe="")
+    text = f"{scheme}://admin:{password}{path}"
+    said = spoken_of(text)
+    if not any(character.isspace() for character in password):
+        said.append(
+            without_credentials(f"[rtsp @ 0x1] Cannot open {text}: {text!r} (error -5), see <{text}>")
+        )
+    for words in said:
+        assert FIRST not in words
+        assert LAST not in words
+
+
+@given(
+    st.integers(0, 65535),
+    st.sampled_from(["", "/", "/x", "?a=b", "#timeout=1", ".", "',", ")", ": no", " x"]),
+)
+def test_a_port_is_no_password(port: int, behind: str) -> None:
+    for host in ("host", "10.0.0.7", "[fe80::1%25eth0]"):
+        text = f"rtsp://{host}:{port}{behind}"
+        assert without_credentials(text) == text
+        assert uri_without_credentials(text) == text
 
 
 @given(st.text(max_size=20))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -215,6 +217,79 @@ def test_a_source_that_hangs_is_killed(name: str) -> None:
         start_s = time.monotonic()
     assert time.monotonic() - start_s < LONG_S
     assert not Path(f"/proc/{process}").exists()
+
+
+def test_a_driver_that_was_alive_may_take_seconds_to_stop(tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    with closing(reader_of("slow_to_stop", str(stopped))) as reader:
+        reader.open(LONG_S)
+        read(reader).release()
+    assert stopped.exists()
+
+
+def test_a_driver_that_fell_silent_is_killed_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("camera.isolation.process_reader._STOP_S", LONG_S)
+    stopped = tmp_path / "stopped"
+    with closing(reader_of("slow_to_stop", f"{stopped}?silent")) as reader:
+        reader.open(LONG_S)
+        while (frame := reader.read(0.3)) is not None:
+            frame.release()
+    assert not stopped.exists()
+
+
+def test_a_driver_that_is_told_off_for_nonsense_may_stop_too(tmp_path: Path) -> None:
+    """Nobody calls `close`: the thread that follows the child sees it off."""
+    stopped = tmp_path / "stopped"
+    with closing(reader_of("slow_to_stop", str(stopped))) as reader:
+        reader.open(LONG_S)
+        read(reader).release()
+        reader._take = nonsense  # type: ignore[method-assign]
+        assert "cannot be used" in str(read_to_the_end(reader))
+        wait_for(lambda: not children())
+        assert stopped.exists()
+
+
+def nonsense(message: object, memory: object) -> None:
+    raise ValueError
+
+
+@pytest.mark.parametrize("left", [0, 1])  # none for the memory; one, so that it cannot be mapped
+def test_a_child_without_descriptors_says_so(left: int) -> None:
+    with closing(reader_of("out_of_descriptors", str(left))) as reader:
+        reader.open(LONG_S)
+        error = str(read_to_the_end(reader))
+        assert error == (
+            "There is no shared memory for the camera's frames (0 MiB): too many files are open "
+            "(see ulimit -n)."
+        )
+
+
+def test_a_parent_without_descriptors_says_so(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(reader_of("sized", f"8x6@{gate}")) as reader:
+        reader.open(LONG_S)
+        first_free = os.dup(0)
+        os.close(first_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, limits[1]))
+        try:
+            Path(f"{gate}.0").mkdir()  # which takes no descriptor
+            error = str(read_to_the_end(reader))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert error == "The camera's frames cannot be shared: too many files are open (see ulimit -n)."
+
+
+def test_a_parent_that_cannot_map_the_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("camera.isolation.shared_frames.mmap.mmap", refuse)
+    with closing(reader_of("good")) as reader:
+        reader.open(LONG_S)
+        assert "no shared memory for the camera's frames (0 MiB): Cannot allocate memory." in str(
+            read_to_the_end(reader)
+        )
 
 
 @pytest.mark.parametrize(
@@ -464,7 +539,7 @@ def test_a_child_that_cannot_be_killed_is_left_behind(
     left_behind: list[threading.Thread] = []
     readers = []
     with monkeypatch.context() as patch:
-        patch.setattr("camera.isolation.process_reader._ASK_S", 0.05)
+        patch.setattr("camera.isolation.process_reader._STOP_S", 0.05)
         patch.setattr("camera.isolation.process_reader._KILL_S", 0.05)
         patch.setattr("camera.isolation.child_process.ChildProcess.kill", lambda child: None)
         patch.setattr("camera.left_behind.MAX_LEFT_BEHIND", 2)

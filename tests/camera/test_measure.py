@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from camera.base import Frame, SourceInfo
+from camera.base import Frame, FrameSource, SourceInfo
 from camera.diagnosis import faster_format, problems
 from camera.errors import BadFrameError, CameraError, EndOfStream, SourceNotFoundError
 from camera.measure import Measurement, Spread, measure
@@ -47,8 +48,14 @@ class Script:
         self.closed.set()
 
 
+def measured(source: FrameSource, seconds: float = 30, **options: Any) -> Measurement:  # noqa: ANN401
+    seen = measure(source, seconds, **options)
+    assert seen is not None
+    return seen
+
+
 def test_a_synthetic_camera_gives_what_it_promises() -> None:
-    seen = measure(raw_source("test://?size=64x48&fps=50"), 1.0)
+    seen = measured(raw_source("test://?size=64x48&fps=50"), 1.0)
     assert seen.info.live
     assert seen.sizes == ((64, 48),)
     assert seen.fps == pytest.approx(50, rel=0.1)
@@ -64,7 +71,7 @@ def test_a_synthetic_camera_gives_what_it_promises() -> None:
 
 def test_gaps_ages_damage_and_sizes_are_counted() -> None:
     steps = [(0, 100, 4), (1, 90, 4), BadFrameError("x"), (5, 50, 8), (6, -1000, 8), (7, 0, 8), EndOfStream()]
-    seen = measure(Script(steps), 30)
+    seen = measured(Script(steps), settle_s=0)
     assert (seen.frames, seen.dropped, seen.bad_frames) == (5, 3, 1)
     assert seen.sizes == ((4, 4), (8, 4))
     assert (seen.in_future, seen.backwards) == (1, 1)
@@ -74,30 +81,79 @@ def test_gaps_ages_damage_and_sizes_are_counted() -> None:
 
 
 def test_a_camera_that_counts_anew_has_dropped_nothing() -> None:
-    seen = measure(Script([(7, 0, 4), (8, 0, 4), (0, 0, 4), (1, 0, 4), EndOfStream()]), 30)
+    seen = measured(Script([(7, 0, 4), (8, 0, 4), (0, 0, 4), (1, 0, 4), EndOfStream()]), settle_s=0)
     assert (seen.frames, seen.dropped) == (4, 0)
 
 
 def test_silence_is_given_up() -> None:
     source = Script([(0, 0, 4)])
-    seen = measure(source, 30, patience_s=0.3)
+    seen = measured(source, patience_s=0.3)
     assert source.closed.is_set()
-    assert seen.failure == "No frame came for 0.3 s."
+    assert seen.failure == "No frame came for 0.3 s: it was given up."
     assert not seen.ended
-    seen = measure(Script([]), 30, patience_s=0.3)
+    seen = measured(Script([]), patience_s=0.3)
     assert (seen.frames, seen.first_frame_s, seen.fps, seen.ages_ms) == (0, None, None, None)
-    assert problems(seen, RTSP) == ["No frame came for 0.3 s."]
+    assert problems(seen, RTSP) == ["No frame came for 0.3 s: it was given up."]
 
 
 def test_a_stop_ends_it_early_and_is_no_failure() -> None:
     stop = threading.Event()
-    stop.set()
-    seen = measure(Script([(0, 0, 4)]), 30, patience_s=30, stop=stop)
-    assert (seen.frames, seen.failure, seen.ended) == (1, None, False)
+
+    class Stopping(Script):
+        def read(self) -> Frame:
+            if not self.steps:
+                stop.set()
+            return super().read()
+
+    seen = measured(Stopping([(0, 0, 4)]), settle_s=0, patience_s=30, stop=stop)
+    assert (seen.frames, seen.failure, seen.ended, seen.stopped) == (1, None, False, True)
+    assert problems(seen, RTSP) == []
+    seen = measured(Stopping([]), patience_s=30, stop=stop)
+    assert problems(seen, RTSP) == ["No frame came before it was stopped."]
+
+
+@pytest.mark.parametrize("notices", [True, False])
+def test_a_stop_ends_it_while_it_is_opened(notices: bool) -> None:
+    stop = threading.Event()
+
+    class Slow(Script):
+        def open(self) -> SourceInfo:
+            stop.set()
+            assert self.closed.wait(30)
+            if notices:
+                raise CameraError("It was closed.")
+            return super().open()
+
+    endless = [(number, 0.0, 4) for number in range(100_000)]
+    seen = measure(Slow(endless), 600, stop=stop)
+    assert (seen is None) == notices
+    assert seen is None or (seen.stopped, seen.frames) == (True, 0)
+
+
+def test_the_first_second_of_a_camera_does_not_count_nor_that_after_it_was_lost() -> None:
+    """FFmpeg hands out at once what it gathered: too fast, and with gaps where nobody was quick enough."""
+
+    class Lost(Script):
+        reconnects = 0
+
+        def read(self) -> Frame:
+            time.sleep(0.01)
+            self.reconnects += self.steps[:1] == [(50, 0, 4)]
+            return super().read()
+
+    burst = [(0, 0, 4), (20, 0, 4), (21, 0, 4)]
+    steady = [(number, 0, 4) for number in range(22, 50)]
+    again = [(50, 0, 4), (90, 0, 4)]
+    seen = measured(Lost([*burst, *steady, *again, EndOfStream()]), settle_s=0.1)
+    assert 0 < seen.frames <= len(burst) + len(steady) - 10
+    assert seen.dropped == 0
+    assert seen.first_frame_s is not None
+    # Files have no such second.
+    assert measured(raw_source("test://?size=64x48&fps=0&frames=5"), settle_s=60).frames == 5
 
 
 def test_a_failure_is_kept_with_what_was_seen_before() -> None:
-    seen = measure(Script([(0, 0, 4), CameraError("It was unplugged.")]), 30)
+    seen = measured(Script([(0, 0, 4), CameraError("It was unplugged.")]), settle_s=0)
     assert (seen.frames, seen.failure) == (1, "It was unplugged.")
     assert problems(seen, RTSP) == ["It was unplugged."]
 
@@ -140,7 +196,6 @@ def changed(**changes: object) -> Measurement:
     ("changes", "line"),
     [
         ({"fps": 15.0}, "It gives 15.0 instead of 30 fps: in low light, a long exposure"),
-        ({"fps": 15.0, "dropped": 3}, "It gives 15.0 instead of 30 fps: frames are lost on the way"),
         ({"intervals_ms": Spread(33.0, 90.0)}, "It is uneven: half of the intervals are below 33 ms"),
         ({"dropped": 50}, "50 of 200 frames were lost"),
         ({"in_future": 4}, "4 frames have timestamps in the future"),
@@ -148,7 +203,8 @@ def changed(**changes: object) -> Measurement:
         ({"ages_ms": Spread(4200.0, 5000.0)}, "Frames are 4.2 s old"),
         ({"sizes": ((640, 480), (320, 240))}, "The size changed while it ran: 640x480, 320x240"),
         ({"bad_frames": 3}, "3 frames could not be decoded"),
-        ({"frames": 0, "fps": None}, "No frame came."),
+        ({"bad_frames": 1}, "1 frame could not be decoded"),
+        ({"frames": 0, "first_frame_s": None, "fps": None}, "No frame came."),
     ],
 )
 def test_each_problem_has_a_line_of_its_own(changes: dict[str, object], line: str) -> None:
@@ -172,8 +228,21 @@ def test_states_that_are_no_good_are_told_once() -> None:
         StateChange(CameraState.LOST, "unplugged", 3),
         StateChange(CameraState.RECONNECTING, "", 4),
     ]
-    assert problems(GOOD, RTSP, states) == ["It was stalled: no frame for 2 s", "It was lost: unplugged"]
+    assert problems(GOOD, RTSP, states) == ["It was lost: unplugged"]
     assert problems(changed(failure="unplugged"), RTSP, states[2:]) == ["unplugged"]
+
+
+def test_what_happens_again_and_again_is_one_line_with_its_number() -> None:
+    states = []
+    for silent_s in (2.0, 2.1, 2.3):
+        reason = f"cam gave no frame for {silent_s} s."
+        states += [StateChange(CameraState.STALLED, reason, 1), StateChange(CameraState.LOST, reason, 2)]
+        states += [StateChange(CameraState.RECONNECTING, reason, 3, attempt=1)]
+    states.append(StateChange(CameraState.LOST, "cam ended the stream.", 4))
+    assert problems(GOOD, RTSP, states) == [
+        "It was lost 3 times: cam gave no frame for 2.3 s.",
+        "It was lost: cam ended the stream.",
+    ]
 
 
 def test_a_faster_format_is_named() -> None:

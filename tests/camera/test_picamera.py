@@ -17,7 +17,7 @@ import camera.bounded
 import camera.picamera
 from camera import CameraOptions, CameraState, Supervision, open_source
 from camera.errors import CameraError, SourceNotFoundError, UnsupportedSourceError
-from camera.picamera import PiCamera, from_uri
+from camera.picamera import PiCamera, PiCameraOptions, from_uri
 from camera.picamera_acquire import acquire
 from camera.uri import parse_uri
 
@@ -122,6 +122,48 @@ def test_gaps_in_seq_are_frames_for_which_nobody_was_there(pi: ModuleType) -> No
     assert second.seq >= 9
     second.release()
     source.close()
+
+
+def test_what_the_sensor_took_while_no_buffer_was_free_is_missing_in_seq(pi: ModuleType) -> None:
+    """libcamera counts requests, and jobs of the image processor: neither count has these frames."""
+    source = from_uri(parse_uri("picamera://0?size=64x48&fps=100&buffers=2"))
+    source.open()
+    held = [source.read() for _ in range(2)]
+    numbers = [int(frame.image[0, 0, 1]) for frame in held]  # the fake sensor's own, modulo 256
+    wait_for(lambda: pi.scene.unserved >= 10)
+    for frame in held:
+        frame.release()
+    for _ in range(3):
+        with source.read() as frame:
+            numbers.append(int(frame.image[0, 0, 1]))
+            held.append(frame)
+    assert held[2].seq >= 11
+    for frame, number in zip(held, numbers, strict=True):
+        assert frame.seq % 256 == (number - numbers[0]) % 256
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ([(0, 33333), (33_333_000, 33333), (133_332_000, 33333)], [0, 1, 4]),
+        # Automatic exposure: the rate falls to a half, and is back.
+        ([(0, 33333), (33_333_000, 66666), (99_999_000, 66666), (166_665_000, 33333)], [0, 1, 2, 3]),
+        ([(0, 33333), (99_999_000, 66666), (299_997_000, 66666)], [0, 1, 4]),  # it cannot be told better
+        ([(0, 33333), (None, 33333), (133_332_000, 33333), (166_665_000, 33333)], [0, 1, 2, 3]),
+        ([(0, None), (133_332_000, None), (100, 0)], [0, 1, 2]),
+        ([(10**12, 33333), (0, 33333)], [0, 1]),
+    ],
+)
+def test_frames_are_counted_by_stamps_and_durations(
+    stamps: list[tuple[int | None, int | None]], expected: list[int]
+) -> None:
+    camera = PiCamera(PiCameraOptions(), "picamera://0")
+    seq, found = -1, []
+    for stamp in stamps:
+        seq += 1 + camera._lost_before(*stamp)
+        found.append(seq)
+    assert found == expected
 
 
 def test_a_reader_that_holds_all_buffers_starves_and_recovers(

@@ -133,14 +133,35 @@ def test_recording_stops_below_its_size_limit_and_the_file_replays(
     assert writer.failure is not None
     assert "its limit of 50000 bytes" in writer.failure
     assert writer.is_full
-    assert len(caplog.records) == 1
-    assert "The run goes on" in caplog.text
+    assert "The run goes on" in caplog.records[0].message
     caplog.clear()
     played = whole(path)
     assert played.numbers == list(range(writer.frames))
     assert played.info.frames == writer.frames
     assert "limit of 50000 bytes" in played.end
     assert not caplog.records
+
+
+def test_frames_after_the_size_limit_are_counted_and_told_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = SessionWriter(tmp_path / "a.session", max_bytes=50_000)
+    given = 0
+    while writer.failure is None:
+        writer.frame(frame(given), wait=True)
+        given += 1
+    before = writer.dropped
+    assert writer.frames + before == given
+    for seq in range(7):
+        writer.frame(frame(seq))
+    assert writer.dropped == before + 7
+    writer.close()
+    writer.close()
+    writer.frame(frame(0))  # nobody records any more
+    assert writer.frames + writer.dropped == given + 7
+    (last,) = [record for record in caplog.records if "lacks" in record.message]
+    assert re.search(r"a\.session lacks the \d+ frames after its end\.", last.message)
+    assert int(last.message.split()[-5]) >= 7
 
 
 def test_a_full_disk_stops_the_recording_and_not_the_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -51,6 +52,42 @@ def test_no_picture_outside_its_slot(slot: int, height: int, width: int) -> None
     os.close(memory)
     with pytest.raises(IndexError):
         ring.picture(slot, height, width)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EMFILE, "too many files are open"),
+        (errno.ENOMEM, "Cannot allocate memory"),
+        (errno.ENOSYS, "no memfd_create. Give --isolation thread"),
+    ],
+)
+@pytest.mark.parametrize("call", ["os.memfd_create", "os.posix_fallocate", "mmap.mmap"])
+def test_no_memory_is_an_error_of_the_camera(
+    monkeypatch: pytest.MonkeyPatch, call: str, number: int, said: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(f"camera.isolation.shared_frames.{call}", refuse)
+
+    def make() -> None:
+        memory = create_memory(2, 1 << 20)
+        try:
+            FrameRing(memory, 2, 1 << 20)
+        finally:
+            os.close(memory)
+
+    before = Held.now()
+    with pytest.raises(CameraError, match=said):
+        make()
+    assert Held.now().is_within(before)
+
+
+def test_a_python_without_such_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    with pytest.raises(CameraError, match="no memfd_create"):
+        create_memory(2, 100)
 
 
 def test_memory_keeps_its_size_and_has_no_name() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from camera import (
+    AccessDeniedError,
     BadFrameError,
     CameraError,
     CameraState,
@@ -146,6 +147,44 @@ def test_pauses_double_up_to_a_limit_and_are_shortened_by_chance() -> None:
         camera.close()
 
 
+def test_a_camera_that_stays_away_is_asked_less_often_after_minutes() -> None:
+    gone = CameraError("gone")
+    world = World([[0, gone], *[gone] * 200, [0, gone], gone, [0]])
+    camera = world.supervised(Supervision(long_after_s=300, long_pause_s=15))
+    camera.open()
+    read_numbers(camera, 3)
+    away_s = 0.0
+    for pause_s in world.pauses[2:201]:
+        assert pause_s == (2 if away_s + 1.5 <= 300 else 15)
+        away_s += pause_s
+    assert away_s > 900
+    # It did not stay, but a new absence has begun.
+    assert world.pauses[201:] == [2, 2]
+
+
+def test_a_camera_that_refuses_a_password_is_asked_again_after_a_minute_and_more() -> None:
+    refused = AccessDeniedError("refuses this user or password")
+    no = CameraError("no")
+    for chance, factor in ((0.0, 1.0), (1.0, 1.5)):
+        world = World([[0, no], *[refused] * 6, no, refused, [0, no], refused, [0]], chance=chance)
+        camera = world.supervised()
+        camera.open()
+        read_numbers(camera, 3)
+        pauses = [pause_s for pause_s in world.pauses if pause_s > 10]
+        assert pauses == [60 * count * factor for count in (1, 2, 4, 8, 10, 10, 10, 1)]
+        assert len(world.pauses) == len(pauses) + 3
+
+
+def test_a_camera_that_cannot_do_what_is_asked_any_more_is_asked_less_and_less_often() -> None:
+    wrong = UnsupportedSourceError("The crop reaches beyond the frame.")
+    world = World([[0, wrong], *[wrong] * 7, [0]])
+    camera = world.supervised()
+    camera.open()
+    read_numbers(camera, 2)
+    assert world.pauses == [0.5, 1, 2, 4, 8, 15, 15, 15]
+    assert {change.reason for change in world.changes} == {"", str(wrong)}
+
+
 def test_a_camera_that_goes_again_at_once_is_asked_less_and_less_often() -> None:
     gone = CameraError("gone")
     lives: list[CameraError | list[Happening]] = [[0, gone], [0, gone], [0, gone], [*range(40), gone], [0]]
@@ -222,7 +261,7 @@ def test_a_first_frame_that_never_comes() -> None:
 
 
 @pytest.mark.parametrize("retry", [False, True])
-@pytest.mark.parametrize("error", [SourceNotFoundError("none"), UnsupportedSourceError("what?")])
+@pytest.mark.parametrize("error", [AccessDeniedError("you?"), UnsupportedSourceError("what?")])
 def test_a_wrong_request_is_an_error_at_once(*, retry: bool, error: CameraError) -> None:
     world = World([error])
     camera = world.supervised(Supervision(retry_first=retry))
@@ -232,14 +271,17 @@ def test_a_wrong_request_is_an_error_at_once(*, retry: bool, error: CameraError)
 
 
 def test_the_first_opening_fails_unless_it_is_to_be_tried_again() -> None:
-    with pytest.raises(CameraError, match="busy"):
-        World([CameraError("busy")]).supervised().open()
-    world = World([CameraError("busy"), SourceNotFoundError("unplugged"), [0]])
-    camera = world.supervised(Supervision(retry_first=True))
-    assert camera.open() == SourceInfo("the camera", live=True, fps=None, frames=None, size=None)
-    assert camera.read().seq == 0
-    assert world.states == ["opening", "lost", "reconnecting", "reconnecting", "live"]
-    assert world.changes[3].reason == "unplugged"
+    busy, unplugged = CameraError("busy"), SourceNotFoundError("unplugged")
+    for error in (busy, unplugged):
+        with pytest.raises(type(error), match=str(error)):
+            World([error]).supervised().open()
+    for lives in ([busy, unplugged, [0]], [unplugged, busy, [0]]):
+        world = World([*lives])
+        camera = world.supervised(Supervision(retry_first=True))
+        assert camera.open() == SourceInfo("the camera", live=True, fps=None, frames=None, size=None)
+        assert camera.read().seq == 0
+        assert world.states == ["opening", "lost", "reconnecting", "reconnecting", "live"]
+        assert [change.reason for change in world.changes[1:4]] == [*[str(lives[0])] * 2, str(lives[1])]
 
 
 def test_it_is_given_up_after_so_many_attempts() -> None:
@@ -269,6 +311,25 @@ def test_numbers_go_on_without_repeating() -> None:
     camera = world.supervised()
     camera.open()
     assert read_numbers(camera, 7) == [0, 4, 5, 8, 9, 10, 11]
+
+
+def test_gaps_are_frames_lost_at_the_source_as_far_as_the_reader_did_not_drop_them() -> None:
+    no = CameraError("no")
+    # A reader says that it dropped five. The driver of the second life counts anew, the third has bad frames.
+    bad: list[Happening] = [BadFrameError("damaged")] * 3
+    world = World([[10, 20, no], [5, 6, 0, 7, no], [3, *bad, 15]])
+    camera = world.supervised()
+    camera.open()
+    lost = []
+    while len(lost) < 8:
+        try:
+            camera.read()
+        except BadFrameError:
+            continue
+        lost.append(camera.lost)
+    assert lost == [0, 4, 4, 4, 4, 5, 5, 8]
+    camera.close()
+    assert (camera.lost, camera.dropped) == (8, 3 * Life.dropped)
 
 
 def test_bad_frames_pass_through_and_a_long_row_of_them_is_a_loss() -> None:

@@ -132,7 +132,7 @@ def test_a_frame_that_stays_as_it_is_keeps_its_buffer() -> None:
 
 def test_a_crop_beyond_the_first_frame_fails_at_once_and_leaves_nothing_open() -> None:
     inner = Source([], (8, 4))
-    with pytest.raises(CameraError, match="frame of 8x4"):
+    with pytest.raises(UnsupportedSourceError, match="frame of 8x4"):
         Transformed(inner, Transform((0, 0, 9, 4))).open()
     assert inner.closed == 1
 

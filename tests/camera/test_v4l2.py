@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -119,7 +120,7 @@ def test_left_alone_it_stays_as_it_is_set(tmp_path: Path, webcam: FakeDevice) ->
     camera.close()
 
 
-@pytest.mark.parametrize("position_ms", [12.0, time.monotonic() * 1000 + 3_600_000])
+@pytest.mark.parametrize("position_ms", [12.0, time.monotonic() * 1000 + 3_600_000], ids=["past", "future"])
 def test_the_drivers_clock_is_taken_where_it_is_ours(
     tmp_path: Path, webcam: FakeDevice, monkeypatch: pytest.MonkeyPatch, position_ms: float
 ) -> None:
@@ -136,6 +137,40 @@ def test_the_drivers_clock_is_taken_where_it_is_ours(
     frame = camera.read()
     assert before_ns <= frame.captured_ns <= time.monotonic_ns()
     assert frame.seq == 1
+    camera.close()
+
+
+@pytest.mark.parametrize(
+    ("steps_ms", "lost"),
+    [
+        ([33] * 20 + [99] + [33] * 5, 2),  # the driver had no buffer for two frames
+        ([33] * 20 + [66] * 30, 0),  # automatic exposure in dim light: half the rate
+        ([33] * 20 + [66] * 30 + [132] + [66] * 3, 1),
+    ],
+)
+def test_gaps_in_seq_are_estimated_by_the_drivers_clock(
+    tmp_path: Path, webcam: FakeDevice, monkeypatch: pytest.MonkeyPatch, steps_ms: list[int], lost: int
+) -> None:
+    good = np.zeros((48, 64, 3), np.uint8)
+    monkeypatch.setattr(FakeCapture, "images", [good] * 2 * (len(steps_ms) + 1))
+    camera = camera_at(tmp_path, webcam)
+    camera.open()
+    now_ms = time.monotonic() * 1000 - sum(steps_ms)  # all of it lies a few seconds back
+    numbers = []
+    for step_ms in [0, *steps_ms]:
+        now_ms += step_ms
+        monkeypatch.setattr(FakeCapture, "position_ms", now_ms)
+        numbers.append(camera.read().seq)
+    assert numbers[0] == 0
+    assert numbers[-1] == len(steps_ms) + lost
+    assert all(earlier < later for earlier, later in pairwise(numbers))
+    # By another clock, nothing is known: the same gaps are none.
+    monkeypatch.setattr(FakeCapture, "position_ms", 1.0)
+    first = camera.read().seq
+    for step_ms in steps_ms:
+        monkeypatch.setattr(FakeCapture, "position_ms", FakeCapture.position_ms + step_ms)
+        last = camera.read().seq
+    assert last == first + len(steps_ms)
     camera.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from edge_mnv2.errors import RequestError
 from edge_mnv2.web import WebAddress, WebOptions, WebServer
-from edge_mnv2.web.access import Access, given_token, host_name, is_foreign, is_same_origin, read_token
+from edge_mnv2.web.access import Access, given_tokens, host_name, is_foreign, is_same_origin, read_token
 from edge_mnv2.web.address import own_names
 from tests.web.scene import TOKEN, Scene, scene
 
@@ -132,6 +132,10 @@ def test_a_browser_without_the_token_is_asked_for_it(locked: Scene) -> None:
     status, text, _ = asyncio.run(get(f"{locked.url}/", headers={"Accept": "text/html"}))
     assert status == 401
     assert '<input id="token"' in text
+    assert "The token is wrong." not in text
+    status, text, _ = asyncio.run(get(f"{locked.url}/?token=wrong", headers={"Accept": "text/html"}))
+    assert status == 401
+    assert '<p class="problem" role="alert">The token is wrong.</p>' in text
     assert asyncio.run(get(f"{locked.url}/page.css"))[0] == 200
 
 
@@ -140,29 +144,54 @@ def test_a_watchdog_needs_no_token_but_learns_no_detail(locked: Scene) -> None:
     assert "door" in asyncio.run(get(f"{locked.url}/healthz?token={TOKEN}"))[1]
 
 
-def test_guessing_is_slow_and_does_not_lock_out_who_is_in(locked: Scene) -> None:
-    async def guess() -> list[int]:
+def test_who_guesses_does_not_lock_out_who_knows(locked: Scene) -> None:
+    """While more wrong tokens come than may wait, the right one opens at once in every way."""
+
+    async def attack() -> None:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            url = f"{locked.url}/api/state"
+            answers: list[int] = []
+            is_over = asyncio.Event()
 
-            async def one(number: int) -> int:
-                async with session.get(f"{locked.url}/api/state?token=guess-{number}") as answer:
-                    return answer.status
+            async def guess(number: int) -> None:
+                while not is_over.is_set():
+                    async with session.get(f"{url}?token=guess-{number}") as answer:
+                        answers.append(answer.status)
 
-            return await asyncio.gather(*map(one, range(40)))
+            guesses = [asyncio.ensure_future(guess(number)) for number in range(20)]
+            while 429 not in answers:
+                await asyncio.sleep(0.01)
+            jar = aiohttp.CookieJar(unsafe=True)
+            async with aiohttp.ClientSession(cookie_jar=jar) as owner:
+                async with owner.get(url, headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+                    assert answer.status == 200
+                async with owner.get(f"{locked.url}/healthz?token={TOKEN}") as answer:
+                    assert "door" in await answer.text()
+                async with owner.get(
+                    f"{locked.url}/?token={TOKEN}", headers={"Accept": "text/html"}
+                ) as answer:
+                    assert answer.status == 200
+                for _ in range(20):
+                    async with owner.get(url) as answer:
+                        assert answer.status == 200
+                # An old bookmark does not matter to who has the cookie.
+                async with owner.get(f"{url}?token=of-last-week") as answer:
+                    assert answer.status == 200
+            assert set(answers) == {401, 429} or set(answers) == {429}
+            is_over.set()
+            await asyncio.gather(*guesses)
+            assert set(answers) == {401, 429}
 
-    answers = asyncio.run(guess())
-    # Far fewer were compared with the token than were given.
-    assert set(answers) == {401, 429}
-    assert answers.count(401) < 20
-    assert asyncio.run(get(f"{locked.url}/api/state?token={TOKEN}"))[0] == 200
+    asyncio.run(attack())
 
 
-def test_while_too_many_guess_nothing_is_compared() -> None:
+def test_so_many_wrong_tokens_wait_for_their_answer() -> None:
     access = Access(WebAddress("0.0.0.0", 8080), TOKEN)
     for _ in range(8):
         assert access.may_guess
         access.note_wrong()
     assert not access.may_guess
+    assert access.is_token(TOKEN)
     access.forget_wrong()
     assert access.may_guess
 
@@ -285,8 +314,43 @@ def test_what_a_foreign_form_can_send_changes_nothing(headers: dict[str, str], s
         assert len(made.decoders["door"].changes) == (status == 200)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("HEAD", "/", {}, 200),
+        ("HEAD", "/api/state", {}, 200),
+        # Nothing that goes on, or is encoded, for somebody who wants no body.
+        *(("HEAD", path, {}, 405) for path in ("/stream.mjpg", "/snapshot.jpg", "/api/detections")),
+        # What a browser asks before it lets another page send JSON: it gets no leave.
+        ("OPTIONS", "/api/decoder", {"Origin": "http://evil.example"}, 403),
+        ("OPTIONS", "/api/decoder", {}, 415),
+        *(
+            (method, "/api/decoder", {"Content-Type": "application/json"}, 405)
+            for method in ("PUT", "DELETE")
+        ),
+        ("TRACE", "/", {"Content-Type": "application/json"}, 405),
+        ("POST", "/", {"Content-Type": "application/json"}, 405),
+    ],
+)
+def test_other_methods_get_nothing(method: str, path: str, headers: dict[str, str], status: int) -> None:
+    with scene() as made:
+
+        async def ask() -> None:
+            async with (
+                aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as session,
+                session.request(method, made.url + path, headers=headers) as answer,
+            ):
+                assert answer.status == status
+                assert not any(name.startswith("Access-Control") for name in answer.headers)
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+        asyncio.run(ask())
+        assert not made.is_watched("door")
+        assert not made.decoders["door"].changes
+
+
 def test_token_and_host_are_read() -> None:
-    assert given_token({"token": "a"}, "Bearer b") == "a"
-    assert given_token({}, "bearer  b ") == "b"
-    assert given_token({}, None) is None
+    assert given_tokens({"token": "a"}, "Bearer b") == ["a", "b"]
+    assert given_tokens({}, "bearer  b ") == ["b"]
+    assert given_tokens({}, None) == given_tokens({}, "Basic b") == []
     assert host_name("Camera.Local.:80") == "camera.local"

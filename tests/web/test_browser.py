@@ -313,5 +313,50 @@ def test_the_page_fits_every_screen(size: tuple[int, int], scheme: str) -> None:
         browse(scenario)
 
 
+def test_many_cameras_with_long_names_fit_a_small_phone() -> None:
+    with scene() as made:
+        for number in range(3):
+            made.add(f"the camera behind the house, {number}, by the old apple tree")
+        with playing(made):
+
+            async def scenario(tab: Tab) -> None:
+                await tab.open(made.url, (320, 568))
+                await tab.wait_for(IS_LIVE)
+                await tab.wait_for(f"{text('others')} === '3 of 4 not live'")
+                assert await tab.evaluate("document.documentElement.scrollWidth") <= 320
+
+            browse(scenario)
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800)])
+def test_what_comes_and_goes_moves_nothing(size: tuple[int, int]) -> None:
+    labels = {number: f"thing {number}" for number in range(1, 13)}
+    with scene() as made:
+        made.add("yard", FakeDecoder(labels=labels))
+
+        def found(seq: int) -> Detections:
+            return detections(
+                *((1, 1, 9, 9, 0.9, 1 + (seq + number) % 12) for number in range(seq // 10 % 12))
+            )
+
+        with playing(made, found, "yard"):
+
+            async def scenario(tab: Tab) -> None:
+                await tab.open(f"{made.url}/?camera=yard", size)
+                await tab.wait_for(IS_LIVE)
+                await tab.wait_for("document.querySelectorAll('.choice').length === 12")
+                places, counts = set(), set()
+                while len(counts) < 6:
+                    place, count = await tab.evaluate(
+                        "[document.getElementById('threshold').getBoundingClientRect().top + scrollY,"
+                        "document.querySelectorAll('#found li').length]"
+                    )
+                    places.add(place)
+                    counts.add(count)
+                assert len(places) == 1
+
+            browse(scenario)
+
+
 def _nothing(_: int) -> Detections:
     return detections()

@@ -68,7 +68,7 @@ def post(made: Scene, body: object, raw: bytes | None = None) -> tuple[int, dict
     ("path", "kind"),
     [
         *(("/", "text/html"), ("/page.css", "text/css"), ("/icon.svg", "image/svg+xml")),
-        *((f"/{name}.js", "text/javascript") for name in ("page", "charts", "classes")),
+        *((f"/{name}.js", "text/javascript") for name in ("page", "charts", "classes", "found")),
     ],
 )
 def test_the_page_is_served_with_headers_that_protect_it(made: Scene, path: str, kind: str) -> None:

@@ -1,6 +1,7 @@
 // Small charts of the last minute: one value a second, a gap where there is none.
 
 const SPAN_S = 60;
+const GUTTER = 30, MARGIN = 6; // px: for the numbers of the scale, and half of their height
 const NONE = "\u2013";
 
 export class Chart {
@@ -19,9 +20,15 @@ export class Chart {
     this.value.append(this.number, " ", label);
     this.canvas = document.createElement("canvas");
     this.canvas.setAttribute("role", "img");
-    this.range = document.createElement("p");
-    this.range.className = "range quiet";
-    card.append(name, this.value, this.canvas, this.range);
+    const foot = document.createElement("p"), span = document.createElement("span");
+    foot.className = "foot quiet";
+    this.range = document.createElement("span");
+    span.className = "span";
+    span.textContent = `${SPAN_S} s`;
+    span.title = `The last ${SPAN_S} seconds`;
+    foot.append(this.range, span);
+    card.append(name, this.value, this.canvas, foot);
+    this.card = card;
     parent.append(card);
     this.number.textContent = NONE;
     new ResizeObserver(() => this.draw()).observe(this.canvas);
@@ -33,6 +40,7 @@ export class Chart {
     this.points.push({ at_s: now_s, value });
     while (this.points[0].at_s < now_s - SPAN_S - 2) this.points.shift();
     const known = this.points.filter((point) => point.value !== null).map((point) => point.value);
+    this.card.classList.toggle("empty", !known.length);
     const text = value === null ? NONE : value.toFixed(this.digits);
     this.number.textContent = text;
     if (known.length) {
@@ -62,25 +70,29 @@ export class Chart {
     const pen = this.canvas.getContext("2d");
     pen.scale(ratio, ratio);
     const style = getComputedStyle(this.canvas);
-    const line = style.getPropertyValue("--line").trim(), accent = style.getPropertyValue("--accent").trim();
-    pen.strokeStyle = line;
+    const colour = (name) => style.getPropertyValue(name).trim();
+    const accent = colour("--accent");
+    const known = this.points.filter((point) => point.value !== null).map((point) => point.value);
+    const { bottom, step } = scale(Math.min(...known), Math.max(...known), this.least);
+    const left = known.length ? GUTTER : 0;
+    const y = (point) => height - MARGIN - ((point.value - bottom) / (2 * step)) * (height - 2 * MARGIN);
+    pen.font = `10px ${style.fontFamily}`;
+    pen.textBaseline = "middle";
+    pen.textAlign = "right";
+    pen.fillStyle = colour("--quiet");
+    pen.strokeStyle = colour("--line");
     pen.lineWidth = 1;
-    for (const part of [0, 0.5, 1]) {
-      const y = Math.round(1 + part * (height - 3)) + 0.5;
+    for (const part of [0, 1, 2]) {
+      const value = bottom + part * step, line = Math.round(y({ value })) + 0.5;
       pen.beginPath();
-      pen.moveTo(0, y);
-      pen.lineTo(width, y);
+      pen.moveTo(left, line);
+      pen.lineTo(width, line);
       pen.stroke();
+      if (known.length && part !== 1) pen.fillText(shortest(value), left - 5, line);
     }
-    const known = this.points.filter((point) => point.value !== null);
     if (!known.length) return;
-    const low = Math.min(...known.map((point) => point.value)), high = Math.max(...known.map((point) => point.value));
-    // A quiet value shall look quiet: the scale never zooms into its noise.
-    const span = Math.max(high - low, this.least, high * 0.2) * 1.15, middle = (high + low) / 2;
-    const bottom = Math.max(0, middle - span / 2);
     const now_s = this.points[this.points.length - 1].at_s;
-    const x = (point) => width - 3 - ((now_s - point.at_s) / SPAN_S) * (width - 3);
-    const y = (point) => height - 3 - ((point.value - bottom) / span) * (height - 6);
+    const x = (point) => Math.max(left, width - 3 - ((now_s - point.at_s) / SPAN_S) * (width - 3 - left));
     for (const run of runs(this.points)) this.drawRun(pen, run, x, y, height, accent);
     const last = this.points[this.points.length - 1];
     if (last.value !== null) {
@@ -98,14 +110,30 @@ export class Chart {
     pen.lineWidth = 1.8;
     pen.lineJoin = "round";
     pen.stroke();
-    pen.lineTo(x(run[run.length - 1]), height - 1);
-    pen.lineTo(x(run[0]), height - 1);
+    pen.lineTo(x(run[run.length - 1]), height - MARGIN);
+    pen.lineTo(x(run[0]), height - MARGIN);
     pen.globalAlpha = 0.12;
     pen.fillStyle = accent;
     pen.fill();
     pen.globalAlpha = 1;
   }
 }
+
+// The scale: two steps of 1, 2 or 5 times a power of ten, from a multiple of the step.
+// A quiet value shall look quiet: it never zooms into its noise.
+function scale(low, high, least) {
+  if (low > high) return { bottom: 0, step: 1 };
+  const smallest = Math.max(high - low, least, high * 0.2) / 2;
+  for (let power = Math.floor(Math.log10(smallest)); ; power += 1) {
+    for (const factor of [1, 2, 5]) {
+      const step = factor * 10 ** power, bottom = Math.max(0, Math.round((low + high) / 2 / step - 1) * step);
+      if (step >= smallest && bottom <= low && bottom + 2 * step >= high) return { bottom, step };
+    }
+  }
+}
+
+// 20 and 2.5, not 20.0 and 2.50000001.
+const shortest = (value) => (value >= 10000 ? `${Math.round(value / 1000)}k` : String(Number(value.toPrecision(4))));
 
 // Rows of points without a gap between them.
 function runs(points) {

@@ -2,11 +2,12 @@
 
 import { Chart } from "/charts.js";
 import { ClassFilter } from "/classes.js";
+import { FoundList } from "/found.js";
 
 const byId = (id) => document.getElementById(id);
 const NONE = "\u2013";
-const POLL_MS = 1000, PATIENCE_MS = 3000, RETRY_MS = 2000, FOUND_MS = 250, SILENT_MS = 1000, REMEMBERED_MS = 5000;
-const ASK_AGAIN = "The device does not answer. Trying again.";
+const POLL_MS = 1000, PATIENCE_MS = 3000, RETRY_MS = 2000, ASLEEP_MS = 10000;
+const ASK_AGAIN = "Connection lost: the device does not answer. Trying again.";
 const DEFAULT_THRESHOLD = { detect: 0.5, classify: 0.01 };
 
 let camera = new URLSearchParams(location.search).get("camera");
@@ -17,6 +18,8 @@ let clockOffset_ms = 0;
 let status = null;
 let timers = [];
 let events = null;
+let run = null; // which start of the program the page talks to
+const found = new FoundList();
 
 const charts = {
   fps: new Chart(byId("charts"), { title: "Frame rate", unit: "FPS", digits: 1, least: 4 }),
@@ -34,27 +37,37 @@ const url = (path, more = {}) => {
 // --- the picture
 
 const stream = byId("stream");
-stream.addEventListener("load", () => byId("figure").classList.add("live"));
+let retry = null;
+stream.addEventListener("load", () => showPicture(true));
 stream.addEventListener("error", () => {
-  byId("figure").classList.remove("live");
-  if (stream.hasAttribute("src")) later(showStream, RETRY_MS);
+  showPicture(false);
+  retry = later(() => { if (status?.ended) stream.removeAttribute("src"); else showStream(); }, RETRY_MS);
 });
 
+function showPicture(isThere) {
+  byId("figure").classList.toggle("live", isThere);
+  showSnapshot();
+}
+
+// Where there is no picture, there is none to keep.
+function showSnapshot() {
+  const link = byId("snapshot"), isThere = byId("figure").classList.contains("live") && !status?.ended;
+  if (isThere) link.href = url("/snapshot.jpg");
+  else link.removeAttribute("href");
+  link.ariaDisabled = String(!isThere);
+}
+
 function showStream() {
+  clearTimeout(retry);
   // Another query each time: a browser that has lost the stream would show its last picture again.
   stream.src = url("/stream.mjpg", { t: Date.now() });
 }
 
 // --- records and states, as they come
 
-let latest = null; // the newest record that is not shown yet
-let kind = "detections";
-let heard_ms = 0;
-const seen = new Map();
-
 function listen() {
   events = new EventSource(url("/api/detections"));
-  events.addEventListener("message", (event) => { latest = JSON.parse(event.data); });
+  events.addEventListener("message", (event) => found.take(JSON.parse(event.data)));
   events.addEventListener("state", (event) => showStatus(JSON.parse(event.data)));
   events.addEventListener("error", () => {
     // Of itself it tries again after a lost connection, not after an answer that says no.
@@ -64,70 +77,43 @@ function listen() {
   });
 }
 
-const UNITS = {
-  detections: (entries) => ({ count: entries.length, best: Math.max(...entries.map((entry) => entry.score)) }),
-  segments: (entries) => ({ share: entries[0].share, best: entries[0].share }),
-  classes: (entries) => ({ share: entries[0].score, best: entries[0].score }),
-};
-
-function showFound() {
-  const now_ms = performance.now();
-  if (latest !== null) {
-    kind = Object.keys(UNITS).find((key) => key in latest);
-    heard_ms = now_ms;
-  } else if (now_ms - heard_ms < SILENT_MS) {
-    return;
-  }
-  const groups = new Map();
-  for (const entry of latest?.[kind] ?? []) {
-    if (!groups.has(entry.label)) groups.set(entry.label, []);
-    groups.get(entry.label).push(entry);
-  }
-  latest = null;
-  for (const [label, entries] of groups) seen.set(label, { ...UNITS[kind](entries), at_ms: now_ms });
-  for (const [label, row] of seen) {
-    // A class that flickers keeps its row for a while; a ranking is what it is.
-    if (now_ms - row.at_ms > (kind === "classes" ? 0 : REMEMBERED_MS)) seen.delete(label);
-    else if (!groups.has(label)) Object.assign(row, { count: 0, share: 0, best: 0 });
-  }
-  // By name, so that rows do not jump.
-  const order = kind === "classes" ? (a, b) => b[1].best - a[1].best : (a, b) => a[0].localeCompare(b[0]);
-  const rows = [...seen].sort(order).map(([label, row]) => foundRow(label, row));
-  byId("found").replaceChildren(...rows);
-  byId("nothing").hidden = rows.length > 0;
-}
-
-function foundRow(label, row) {
-  const item = document.createElement("li"), name = document.createElement("span"), value = document.createElement("b");
-  const meter = document.createElement("span"), fill = document.createElement("span");
-  name.className = "name";
-  name.textContent = label;
-  value.textContent = kind === "detections" ? String(row.count) : `${Math.round(row.share * 100)} %`;
-  meter.className = "meter";
-  fill.style.width = `${Math.round(row.best * 100)}%`;
-  meter.append(fill);
-  meter.title = kind === "detections" ? `best score ${row.best.toFixed(2)}` : "";
-  item.className = row.best ? "" : "gone";
-  item.append(name, value, meter);
-  return item;
+// What was open may be of a server that is gone, and a browser does not always notice: it keeps the last picture.
+function openAgain() {
+  if (events === null) return;
+  events.close();
+  listen();
+  showStream();
 }
 
 // --- the state
 
-function showStatus(found) {
-  status = found;
-  byId("pill").dataset.state = byId("figure").dataset.state = found.state;
-  byId("state").textContent = found.state;
-  document.title = found.state === "live" ? "edge-mnv2" : `${found.state}: edge-mnv2`;
-  byId("reason").textContent = found.reason;
-  if (!byId("figure").classList.contains("live")) {
-    byId("placeholder").textContent = found.state === "live" ? "Waiting for the first picture" : found.reason || `The camera is ${found.state}`;
-  }
+function showStatus(told) {
+  // It may come back with another run, or with the same.
+  if (status?.ended && !told.ended) showStream();
+  status = told;
+  byId("pill").dataset.state = byId("figure").dataset.state = told.state;
+  byId("figure").classList.toggle("ended", told.ended);
+  byId("state").textContent = told.state;
+  document.title = told.state === "live" ? "edge-mnv2" : `${told.state}: edge-mnv2`;
+  byId("reason").textContent = told.reason;
+  byId("placeholder").textContent = placeholder(told);
+  showSnapshot();
   showSince();
+}
+
+function placeholder(told) {
+  if (told.state === "live") return "Waiting for the picture";
+  if (told.state === "ended") return "This camera has ended";
+  return told.ended ? "This camera is lost, and not tried again" : `The camera is ${told.state}`;
 }
 
 function showSince() {
   if (status === null) return;
+  if (status.state !== "live" && !status.lost_since && !status.ended) {
+    // Each attempt begins anew: its age says nothing.
+    byId("since").textContent = status.attempt > 1 ? `no picture yet, attempt ${status.attempt}` : "no picture yet";
+    return;
+  }
   const start = new Date(status.lost_since ?? status.since);
   const past_s = Math.max(0, Math.round((Date.now() + clockOffset_ms - start) / 1000));
   const word = status.lost_since ? "no picture since" : `${status.state} since`;
@@ -139,11 +125,14 @@ const duration = (s) =>
   s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 
 let isPolling = false;
-let wasAway = false; // whether the device did not answer
+let wasAway = false; // whether the device did not answer, or nobody could ask
+let asked_ms = null;
 
 async function poll() {
   if (isPolling) return;
   isPolling = true;
+  // A computer that slept: the server may have hung up meanwhile.
+  if (asked_ms !== null && Date.now() - asked_ms > ASLEEP_MS) wasAway = true;
   try {
     const needsLabels = labelsOf === null || labelsOf !== camera;
     const answer = await fetch(url("/api/state", needsLabels ? {} : { labels: "no" }), {
@@ -155,19 +144,22 @@ async function poll() {
     const state = await answer.json();
     clockOffset_ms = new Date(state.time) - Date.now();
     showBanner("");
-    // A browser does not tell that a picture's stream broke off: it keeps the last one.
-    if (wasAway && stream.hasAttribute("src")) showStream();
+    if (run !== null && run !== state.run) labelsOf = null; // it may have another model
+    if (wasAway || (run !== null && run !== state.run)) openAgain();
+    run = state.run;
     wasAway = false;
     if (state.cameras.length) showCamera(state, state.cameras[0]);
     else showBanner("There is no camera yet.");
   } catch (error) {
     const isAway = error instanceof TypeError || error.name === "TimeoutError";
     wasAway ||= isAway;
-    if (isAway) byId("figure").classList.remove("live");
+    if (isAway) showPicture(false);
+    if (isAway) byId("placeholder").textContent = "No connection";
     showBanner(isAway ? ASK_AGAIN : error.message);
     for (const chart of Object.values(charts)) chart.add(null);
   } finally {
     isPolling = false;
+    asked_ms = Date.now();
   }
 }
 
@@ -177,46 +169,52 @@ function showBanner(text) {
   banner.hidden = !text;
 }
 
-function showCamera(state, found) {
-  camera ??= found.name;
-  showSwitcher(state.names);
-  byId("snapshot").href = url("/snapshot.jpg");
-  if (found.labels) {
+function showCamera(state, told) {
+  camera ??= told.name;
+  showSwitcher(state.names, state.states);
+  if (told.image) byId("figure").style.setProperty("--ratio", `${told.image.width} / ${told.image.height}`);
+  if (told.labels) {
     labelsOf = camera;
-    task = found.task;
+    task = told.task;
     byId("threshold-field").hidden = !(task in DEFAULT_THRESHOLD);
-    classes.setLabels(found.labels);
+    classes.setLabels(told.labels);
   }
-  showStatus({ ...found, camera: found.name });
-  charts.fps.add(found.fps);
-  const isLive = found.state === "live"; // else these are of a picture long ago
-  charts.age.add(isLive ? found.age_ms : null);
-  charts.infer.add(isLive ? found.stages_ms.infer ?? null : null);
+  showStatus({ ...told, camera: told.name });
+  const isLive = told.state === "live"; // else these are of a picture long ago
+  charts.fps.add(isLive ? told.fps : null, "no picture");
+  charts.age.add(isLive ? told.age_ms : null, "no picture");
+  charts.infer.add(isLive ? told.stages_ms.infer ?? null : null, "no picture");
   charts.temperature.add(state.device.temperature_c.value);
   charts.power.add(state.device.power_w.value);
-  if (!changing) showDecoder(found.decoder);
-  showFacts(found);
+  if (!changing) showDecoder(told.decoder);
+  showFacts(told);
 }
 
-function showSwitcher(names) {
+function showSwitcher(names, states) {
   const select = byId("camera");
   if ([...select.options].map((option) => option.value).join("\n") !== names.join("\n")) {
     select.replaceChildren(...names.map((name) => new Option(name, name)));
   }
+  names.forEach((name, index) => {
+    const text = states[index] === "live" ? name : `${name} (${states[index]})`;
+    if (select.options[index].text !== text) select.options[index].text = text;
+  });
   select.value = camera;
   byId("switcher").hidden = names.length < 2;
+  const away = states.filter((state) => state !== "live").length;
+  byId("others").textContent = away ? `${away} of ${names.length} not live` : "";
 }
 
-function showFacts(found) {
-  const drops = Object.entries(found.drops).filter(([, count]) => count > 0);
-  const size = found.image && `${found.image.width} \u00d7 ${found.image.height}`;
-  const stages = Object.entries(found.stages_ms).map(([stage, ms]) => `${stage} ${ms.toFixed(1)}`);
+function showFacts(told) {
+  const drops = Object.entries(told.drops).filter(([, count]) => count > 0);
+  const size = told.image && `${told.image.width} \u00d7 ${told.image.height}`;
+  const stages = Object.entries(told.stages_ms).map(([stage, ms]) => `${stage} ${ms.toFixed(1)}`);
   const rows = [
-    ["Source", found.source], ["Picture", size], ["Model", found.model], ["Engine", found.engine],
+    ["Source", told.source], ["Picture", size], ["Model", told.model], ["Engine", told.engine],
     ["Stages", stages.length ? `${stages.join(", ")} ms` : ""],
-    ["Frames", found.frames.toLocaleString()],
+    ["Frames", told.frames.toLocaleString()],
     ["Drops", drops.length ? drops.map(([cause, count]) => `${count.toLocaleString()} ${cause}`).join(", ") : "none"],
-    ["Viewers", String(found.viewers)],
+    ["Viewers", String(told.viewers)],
   ];
   const list = byId("facts");
   if (list.children.length !== rows.length * 2) {
@@ -257,6 +255,7 @@ async function change(wish) {
       for (const key of Object.keys(wanted)) delete wanted[key];
       const answer = await fetch("/api/decoder", {
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+        signal: AbortSignal.timeout(PATIENCE_MS),
       });
       byId("problem").textContent = answer.ok ? "" : await problemOf(answer);
       if (answer.ok && !Object.keys(wanted).length) showDecoder((await answer.json()).decoder);
@@ -279,7 +278,9 @@ async function problemOf(answer) {
 // --- begin, pause while nobody looks, go on
 
 function later(action, pause_ms) {
-  timers.push(setTimeout(action, pause_ms));
+  const timer = setTimeout(action, pause_ms);
+  timers.push(timer);
+  return timer;
 }
 
 function resume() {
@@ -287,24 +288,27 @@ function resume() {
   showStream();
   listen();
   poll();
-  timers.push(setInterval(poll, POLL_MS), setInterval(showFound, FOUND_MS), setInterval(showSince, POLL_MS));
+  timers.push(setInterval(poll, POLL_MS), setInterval(showSince, POLL_MS));
+  found.start();
 }
 
 function pause() {
   timers.forEach(clearTimeout);
   timers = [];
+  found.stop();
+  asked_ms = null;
   events?.close();
   events = null;
   stream.removeAttribute("src");
-  byId("figure").classList.remove("live");
+  showPicture(false);
 }
 
 byId("camera").addEventListener("change", (event) => {
   pause();
   camera = event.target.value;
   history.replaceState(null, "", url("/"));
-  seen.clear();
-  byId("found").replaceChildren();
+  status = null;
+  found.clear();
   byId("problem").textContent = "";
   Object.values(charts).forEach((chart) => chart.clear());
   resume();

@@ -67,11 +67,32 @@ def boottime_ns() -> int:
     return time.monotonic_ns() + _SUSPENDED_NS
 
 
+@dataclass
+class _FrameMetadata:
+    """Of libcamera. `sequence` counts jobs of the image processor, not frames that it never got."""
+
+    sequence: int = 0
+    timestamp: int = 0
+
+
+class _FrameBuffer:
+    def __init__(self, size: int) -> None:
+        self.metadata = _FrameMetadata()
+        self._pixels = np.zeros(size, np.uint8)
+
+
 class _LibcameraRequest:
-    def __init__(self, buffer: np.ndarray) -> None:
-        self.buffer = buffer
+    """Of libcamera. `sequence` counts the requests that were queued, not frames."""
+
+    def __init__(self, size: int) -> None:
+        self.buffers = {"stream 0": _FrameBuffer(size)}
+        self.cookie = 0
         self.sequence = 0
-        self.timestamp_ns = 0
+        self.metadata: dict[str, object] = {}
+
+    @property
+    def _pixels(self) -> np.ndarray:
+        return self.buffers["stream 0"]._pixels
 
 
 class CompletedRequest:
@@ -79,6 +100,7 @@ class CompletedRequest:
         self.request: _LibcameraRequest | None = request
         self.picam2 = picam2
         self.config = dict(picam2.camera_config)
+        self.stream_map = {"main": "stream 0"}
         self.ref_count = 1
         self.mapped = 0
         self.lock = threading.Lock()
@@ -100,12 +122,12 @@ class CompletedRequest:
                 if self.mapped:
                     scene.violations.append("released while mapped")
                 if self.picam2.camera is not None and self.stop_count == self.picam2.stop_count:
-                    self.request.buffer[:] = 0xEE  # the sensor may write into it from now on
+                    self.request._pixels[:] = 0xEE  # the sensor may write into it from now on
                     self.picam2.queue_request(self.request)
-                self.request = None
+                self.request = self.config = self.stream_map = None
 
     def get_metadata(self) -> dict[str, object]:
-        return {"SensorTimestamp": self.request.timestamp_ns, "ExposureTime": 8000, "FrameDuration": 33333}
+        return dict(self.request.metadata)
 
 
 class MappedArray:
@@ -119,7 +141,7 @@ class MappedArray:
     def __enter__(self) -> MappedArray:
         config = self._request.config[self._stream]
         width, height = config["size"]
-        rows = self._request.request.buffer.reshape(height, config["stride"])
+        rows = self._request.request._pixels.reshape(height, config["stride"])
         self._array = rows[:, : width * 3].reshape(height, width, 3)
         self._request.mapped += 1
         return self
@@ -198,6 +220,8 @@ class Picamera2:
         self.started = False
         self.completed_requests: list[CompletedRequest] = []
         self._free: list[_LibcameraRequest] = []
+        self._queued = 0
+        self._processed = 0
         self._job_list: list[_Job] = []
         self.lock = threading.Lock()
         self._wake = threading.Event()
@@ -246,9 +270,8 @@ class Picamera2:
         if self.camera_config is None:
             raise RuntimeError("Camera has not been configured")
         size = self.camera_config["main"]["framesize"]
-        self._free = [
-            _LibcameraRequest(np.zeros(size, np.uint8)) for _ in range(self.camera_config["buffer_count"])
-        ]
+        for _ in range(self.camera_config["buffer_count"]):
+            self.queue_request(_LibcameraRequest(size))
         self.started = True
         self._running = True
         self._thread = threading.Thread(target=self._loop, name="fake picamera2", daemon=True)
@@ -257,6 +280,8 @@ class Picamera2:
     def queue_request(self, request: _LibcameraRequest) -> None:
         if any(request is other for other in self._free):
             scene.violations.append("queued twice")
+        request.sequence = self._queued
+        self._queued += 1
         self._free.append(request)
 
     def capture_request(
@@ -309,32 +334,38 @@ class Picamera2:
         return job.get_result(timeout=wait) if wait else job
 
     def _loop(self) -> None:
-        interval_s = self.camera_config["controls"]["FrameDurationLimits"][0] / 1e6
+        interval_us = self.camera_config["controls"]["FrameDurationLimits"][0]
         due = time.monotonic()
         while self._running:
             woken = self._wake.wait(max(0.0, due - time.monotonic()))
             self._wake.clear()
             if not woken or time.monotonic() >= due:
-                due = max(due + interval_s, time.monotonic())
-                self._expose()
+                # The sensor keeps its own time, however late this thread runs.
+                self._expose(round(due * 1e9) + _SUSPENDED_NS, interval_us)
+                due += interval_us / 1e6
             self._process()
 
-    def _expose(self) -> None:
+    def _expose(self, timestamp_ns: int, interval_us: int) -> None:
         if scene.taken == scene.lost_after:
             scene.flowing.clear()
             scene.stop_gate.clear()
         if not self.started or not scene.flowing.is_set():
             return
-        sequence = scene.taken
+        number = scene.taken
         scene.taken += 1
         with self.lock:
             if not self._free:
                 scene.unserved += 1
                 return
             request = self._free.pop(0)
-        request.sequence = sequence
-        request.timestamp_ns = boottime_ns()
-        self._draw(request.buffer, sequence)
+        request.buffers["stream 0"].metadata = _FrameMetadata(self._processed, timestamp_ns)
+        self._processed += 1
+        request.metadata = {
+            "SensorTimestamp": timestamp_ns,
+            "ExposureTime": 8000,
+            "FrameDuration": interval_us,
+        }
+        self._draw(request._pixels, number)
         self.completed_requests.append(CompletedRequest(request, self))
 
     def _draw(self, buffer: np.ndarray, sequence: int) -> None:
