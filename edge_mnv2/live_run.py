@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from edge_mnv2.web.access import read_token
 from edge_mnv2.web.address import parse_web_address
 from edge_mnv2.web.feed import CameraFigures
 from edge_mnv2.web.server import WebOptions, WebServer
+
+_log = logging.getLogger(__name__)
 
 
 def run_settings(
@@ -100,6 +103,7 @@ class Services:
             token = None if token_file is None else read_token(token_file)
             options = WebOptions(token, settings.web_names or (), read_device=read_device)
             server = WebServer.start(parse_web_address(settings.web), options)
+            _log.info("live view: %s", server.address.url)
         return cls(settings, stop, server)
 
     def close(self) -> None:
@@ -108,16 +112,11 @@ class Services:
             self.server.close()
 
     def views(self, camera: CameraRun, predictor: Predictor) -> list[SinkSpec]:
-        """Describe the outputs of a camera that are not files of its own."""
+        """Describe the outputs of a camera that are not files of its own, instead of those it had before."""
         views: list[SinkSpec] = []
         if self.server is not None:
-            views.append(
-                self.server.add_camera(
-                    camera.name or "camera",
-                    predictor,
-                    lambda: _figures(camera),
-                )
-            )
+            self.forget(camera.name)
+            views.append(self.server.add_camera(shown_name(camera.name), predictor, lambda: _figures(camera)))
         if self.settings.display:
             shown = camera.name or without_credentials(camera.settings.source)
             views.append(window_spec(shown, self.stop.set, camera.show_hud))
@@ -126,7 +125,46 @@ class Services:
     def loop(self, camera: CameraRun, predictor: Predictor, kept: Sequence[Path]) -> Callable[[], RunSummary]:
         """Return the loop of a camera."""
         sinks_for = camera.sinks_for(kept, self.views(camera, predictor))
-        return lambda: camera.loop(predictor, sinks_for)
+
+        def loop() -> RunSummary:
+            try:
+                summary = camera.loop(predictor, sinks_for)
+            except Exception as error:
+                self.tell_end(camera.name, error)
+                raise
+            self.tell_end(camera.name, summary)
+            return summary
+
+        return loop
+
+    def tell_end(self, name: str, end: RunSummary | Exception | None) -> None:
+        """Let the live view say how a camera's loop has ended: the others go on.
+
+        Args:
+            name: Of the camera.
+            end: What the loop did, or what it failed with.
+        """
+        if self.server is None:
+            return
+        reason, is_lost = str(end), True
+        if isinstance(end, RunSummary):
+            is_lost = bool(end.cause)
+            reason = end.cause or _end_of(end)
+        self.server.end_camera(shown_name(name), reason, is_lost=is_lost)
+
+    def forget(self, name: str) -> None:
+        """Show a camera no more."""
+        if self.server is not None:
+            self.server.remove_camera(shown_name(name))
+
+
+def shown_name(name: str) -> str:
+    """Return what a camera is called where each must have a name."""
+    return name or "camera"
+
+
+def _end_of(summary: RunSummary) -> str:
+    return "The run was stopped." if summary.interrupted else f"It ended after {summary.frames} frames."
 
 
 def _figures(camera: CameraRun) -> CameraFigures:

@@ -14,7 +14,7 @@ from camera import CameraError
 from edge_mnv2.camera_run import CameraRun, check_between
 from edge_mnv2.daemon.changes import Changes, changes_between
 from edge_mnv2.errors import EdgeMnv2Error, OutputPathError, RunError
-from edge_mnv2.live_run import Services
+from edge_mnv2.live_run import Services, shown_name
 from edge_mnv2.predictor import Predictor, open_predictor
 from edge_mnv2.readings import CameraFigures, DeviceReading
 from edge_mnv2.run_summary import RunSummary
@@ -167,7 +167,7 @@ class LiveSet:
 
     def figures(self) -> dict[str, CameraFigures]:
         """Return what each camera says of itself, by its name, `camera` for a single one; from any thread."""
-        return {name or "camera": member.run.meter.figures() for name, member in tuple(self._members.items())}
+        return {shown_name(name): member.run.meter.figures() for name, member in tuple(self._members.items())}
 
     def summaries(self) -> Mapping[str, RunSummary]:
         """Return what each loop that has ended did."""
@@ -211,6 +211,8 @@ class LiveSet:
         assert member.worker is not None  # noqa: S101 - only such ones are noted
         member.worker.check()
         member.worker = None
+        if self._services is not None:
+            self._services.tell_end(name, member.summary or member.refusal)
         if member.refusal is not None:
             _log.error("%s%s", f"{name}: " if name else "", member.refusal)
             member.run.close()
@@ -239,8 +241,10 @@ class LiveSet:
         end_s = time.monotonic() + _END_S
         for name, member in members.items():
             if member.worker is not None and not member.worker.join(max(0.0, end_s - time.monotonic())):
-                _log.error("the loop of the camera %s does not end", name or member.run.settings.source)
+                _log.error("the loop of the camera %s does not end", shown_name(name))
             member.run.close()
+            if self._services is not None:
+                self._services.forget(name)
 
     # --- new settings
 

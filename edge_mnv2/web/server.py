@@ -155,6 +155,12 @@ class WebServer:
             is_watched=feed.wants_canvas,
         )
 
+    def remove_camera(self, name: str) -> None:
+        """Show a camera no more, and hang up on its viewers; one that is not there is no error."""
+        if (feed := self._feeds.get(name)) is not None:
+            feed.end("The camera was taken away.", is_lost=False)
+            self._feeds = {other: feed for other, feed in self._feeds.items() if other != name}
+
     def end_camera(self, name: str, reason: str, *, is_lost: bool) -> None:
         """Say that nothing more comes from a camera, and hang up on its viewers.
 

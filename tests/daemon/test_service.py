@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +216,46 @@ def test_status_without_a_daemon(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S)
     assert done.returncode == 1
     assert "No daemon answers" in done.stderr
+
+
+def test_a_camera_that_starts_anew_stays_in_the_live_view(daemon: Daemon) -> None:
+    daemon.start({**ONE, "web": "127.0.0.1:0"})
+    daemon.hear("READY=1")
+    url = re.search(r"live view: (http://\S+)", daemon.log())
+    assert url is not None
+    daemon.reload({**ONE, "web": "127.0.0.1:0", "source": "test://?size=160x120&fps=15"})
+
+    def size() -> int:
+        with urllib.request.urlopen(f"{url[1]}api/state") as answer:  # noqa: S310 - http
+            image = json.load(answer)["cameras"][0]["image"]
+        return 0 if image is None else int(image["width"])
+
+    daemon.wait_until(lambda: size() == 160, "the new camera in the old live view")
+    assert daemon.end() == 0
+
+
+def test_a_live_view_comes_and_goes_while_cameras_go_on(daemon: Daemon, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    daemon.start({**ONE, "jsonl": str(out)})
+    daemon.hear("READY=1")
+    daemon.reload({**ONE, "jsonl": str(out), "web": "127.0.0.1:0"})
+    url = re.search(r"live view: (http://\S+)", daemon.log())
+    assert url is not None
+
+    def is_served() -> bool:
+        with urllib.request.urlopen(f"{url[1]}healthz") as answer:  # noqa: S310 - http
+            return bool(answer.status == 200)
+
+    daemon.wait_until(lambda: _answers(is_served), "a healthy live view")
+    daemon.reload({**ONE, "jsonl": str(out)})
+    assert not _answers(is_served)
+    assert daemon.end() == 0
+    seqs = [record["seq"] for record in results(out)]
+    assert seqs == sorted(set(seqs))
+
+
+def _answers(ask: Callable[[], bool]) -> bool:
+    try:
+        return ask()
+    except OSError:  # refused, or 503
+        return False
