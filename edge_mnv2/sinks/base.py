@@ -55,6 +55,7 @@ class SinkSpec:
         wants_canvas: Whether it needs the frame with its overlay.
         is_watched: Called for each frame: whether somebody looks, so that a canvas is needed; None: always.
         path: The file or folder that it writes; None for standard output.
+        queue_length: Most results that wait for it on a live source; beyond, the oldest is dropped.
         settings: What tells it from another of the same name, so that a sink whose settings did not change
             goes on when others are replaced: two specs are the same where name and settings are.
     """
@@ -65,6 +66,7 @@ class SinkSpec:
     path: Path | None = field(default=None, compare=False)
     is_watched: Callable[[], bool] | None = field(default=None, compare=False)
     settings: Hashable = None
+    queue_length: int = field(default=16, compare=False)
 
 
 def check_outputs(inputs: Sequence[Path], specs: Sequence[SinkSpec]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.segments import import_coco_masks
 from edge_mnv2.sinks.record import to_record, to_state_record
+from edge_mnv2.sinks.rotating_file import RotatingFile, Rotation
 from edge_mnv2.sinks.text_file import TextFile
 
 
@@ -17,19 +18,34 @@ class JsonLinesSink:
 
     Args:
         path: The file.
-        attempt: 0 starts the file anew, later ones append.
+        attempt: Without a rotation 0 starts the file anew, later ones append.
         masks: Whether segments carry their masks.
+        rotation: How the file outlives this run: it is appended to, and what a power loss tore is cut off
+            first. None: this run's own.
+        waits: As `text_file.TextFile`.
 
     Raises:
         OutputPathError: It cannot be written there.
         RequestError: Masks need pycocotools, and it is not installed.
     """
 
-    def __init__(self, path: Path, attempt: int = 0, *, masks: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        attempt: int = 0,
+        *,
+        masks: bool = False,
+        rotation: Rotation | None = None,
+        waits: bool = True,
+    ) -> None:
         if masks:
             import_coco_masks()  # missing, it must be said now, not at the first frame
         self._masks = masks
-        self._file = TextFile(path, keep=attempt > 0)
+        self._file: TextFile | RotatingFile = (
+            TextFile(path, keep=attempt > 0, waits=waits)
+            if rotation is None
+            else RotatingFile(path, rotation, waits=waits)
+        )
 
     def write(self, result: FrameResult) -> None:
         """Append the frame's record."""
@@ -39,6 +55,8 @@ class JsonLinesSink:
         """Append a change of the camera's state."""
         if status.is_change:
             self._append(to_state_record(status))
+        elif isinstance(self._file, RotatingFile):
+            self._file.tend()  # while a camera is away nothing else would
 
     def _append(self, record: dict[str, Any]) -> None:
         self._file.append(json.dumps(record, ensure_ascii=False) + "\n")

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from edge_mnv2.errors import RequestError, SinkError, SinkGoneError
+from edge_mnv2.readings import DeviceEvent
 from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.sinks.base import Sink, SinkSpec, StateSink
+from edge_mnv2.sinks.trouble import Trouble
 from edge_mnv2.threads import Worker
 
-_QUEUE_LENGTH = 16
-_FIRST_RETRY_S, _MAX_RETRY_S = 1.0, 60.0
-_DRAIN_TIMEOUT_S = 10.0
+# Room on a full disk is noticed within the longest pause.
+_FIRST_RETRY_S, _MAX_RETRY_S = 1.0, 10.0
+# A sink that fails again sooner than this after it was opened again goes on with the longer pauses.
+_STEADY_S = 10.0
+# A result that takes longer to write while others are lost is trouble.
+_BLOCKED_S = 5.0
+# What is queued takes well under a second; what takes longer is blocked. A service has 5 s in all to end.
+_DRAIN_TIMEOUT_S = 3.0
 _MAX_FAILURES = 100
 
 Item = FrameResult | CameraStatus
@@ -80,19 +89,27 @@ class Outlet:
 class QueuedOutlet:
     """Writes from a thread of its own behind a bounded queue: the loop never waits. For live sources.
 
-    When the queue is full the oldest result is dropped and counted. A sink that fails is opened again,
-    after one second at first and a minute at most, unless nobody is left to read what it writes.
+    When the queue is full the oldest result is dropped and counted. A sink that fails is opened again, after
+    one second at first and ten at most, unless nobody is left to read what it writes. Trouble that begins or
+    ends, a failure or a sink that blocks, is logged and told; like a lost camera that came back, trouble that
+    ended is no failure of the run.
+
+    Args:
+        spec: What to open.
+        on_trouble: Told when trouble begins and when it ends, from the sink's thread or the loop's; it must
+            return soon.
 
     Attributes:
-        failures: What went wrong, one line each.
+        failures: What went wrong and stayed so, one line each; complete after `close`.
         dropped: Results that did not reach the sink.
     """
 
-    def __init__(self, spec: SinkSpec) -> None:
+    def __init__(self, spec: SinkSpec, on_trouble: Callable[[DeviceEvent], None] | None = None) -> None:
         self.name = spec.name
         self.failures: list[str] = []
         self.dropped = 0
         self._spec = spec
+        self._trouble = Trouble(spec.name, on_trouble)
         self._queue: deque[Item] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -101,6 +118,9 @@ class QueuedOutlet:
         self._is_gone = False
         self._attempts = 0
         self._pause_s = _FIRST_RETRY_S
+        self._works_since_s = math.inf
+        self._dropped_when_fine = 0
+        self._busy_since_s = math.inf
         self._sink: Sink | None = spec.open(0)
         self._worker = Worker(self._work, f"sink {spec.name}")
 
@@ -108,6 +128,11 @@ class QueuedOutlet:
     def is_alive(self) -> bool:
         """Whether results may still reach the sink."""
         return self._worker.error is None and not self._is_gone
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong now, empty where nothing is."""
+        return self._trouble.text
 
     @property
     def wants_canvas(self) -> bool:
@@ -127,10 +152,14 @@ class QueuedOutlet:
             if self._is_gone:
                 self.dropped += isinstance(result, FrameResult)
                 return
-            if len(self._queue) >= _QUEUE_LENGTH:
+            is_full = len(self._queue) >= self._spec.queue_length
+            if is_full:
                 self._drop_oldest()
             self._queue.append(own)
             self._changed.notify()
+        if is_full and time.monotonic() - self._busy_since_s >= _BLOCKED_S:
+            # A pipe that nobody reads, a network disk that hangs: no error will ever say so.
+            self._trouble.begin(f"{self.name} is blocked.")
 
     def stop(self) -> None:
         """Ask for the end: what is queued is still written, for a bounded time from now."""
@@ -148,6 +177,8 @@ class QueuedOutlet:
         self._is_closed = True
         if not self._worker.join(max(0.0, self._deadline_s - time.monotonic())):
             _report(self.failures, SinkError(f"{self.name} is still blocked: its last results are lost."))
+        elif self._trouble.text:
+            self.failures.append(self._trouble.text)
         with self._changed:
             self.dropped += sum(isinstance(item, FrameResult) for item in self._queue)
             self._queue.clear()
@@ -177,6 +208,7 @@ class QueuedOutlet:
         if self._sink is None:  # it failed, and the run ended before it could be opened again
             self._count_drop(result)
             return
+        self._busy_since_s = time.monotonic()
         try:
             _hand_over(self._sink, result)
         except SinkGoneError as error:
@@ -185,24 +217,39 @@ class QueuedOutlet:
             self._count_drop(result)
         except SinkError as error:
             self._count_drop(result)
-            # Only the first of a row of failures is news.
-            if self._pause_s == _FIRST_RETRY_S:
-                _report(self.failures, error)
-            sink, self._sink = self._sink, None
-            _close(sink, self.failures)
+            self._trouble.begin(str(error))
+            self._give_up_sink()
             self._reopen()
         else:
+            if isinstance(result, FrameResult):  # a state may be nothing to this sink
+                self._note_success()
+        finally:
+            self._busy_since_s = math.inf
+
+    def _note_success(self) -> None:
+        if self._trouble.text:
+            self._works_since_s = time.monotonic()
+            self._trouble.end(self.dropped - self._dropped_when_fine)
+        self._dropped_when_fine = self.dropped
+
+    def _give_up_sink(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            _close(sink, self.failures)
+        if time.monotonic() - self._works_since_s >= _STEADY_S:
             self._pause_s = _FIRST_RETRY_S
+        self._works_since_s = math.inf
 
     def _reopen(self) -> None:
-        """Open the sink again, with pauses that grow until it has written again."""
+        """Open the sink again, with pauses that grow until it has worked for a while."""
+        self._busy_since_s = math.inf
         while not self._wait(self._pause_s):
             self._pause_s = min(self._pause_s * 2, _MAX_RETRY_S)
             self._attempts += 1
             try:
                 self._sink = self._spec.open(self._attempts)
             except (SinkError, RequestError) as error:
-                _log.info("%s: %s", self.name, error)
+                _log.debug("%s: %s", self.name, error)
             else:
                 return
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from edge_mnv2.errors import OutputPathError, SinkError, SinkGoneError
+from edge_mnv2.readings import DeviceEvent
 from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.sinks import outlet as outlet_module
 from edge_mnv2.sinks.base import SinkSpec
@@ -113,7 +114,7 @@ def test_a_failed_queued_sink_is_opened_again(monkeypatch: pytest.MonkeyPatch) -
         good.wrote.acquire(timeout=0.05)
     outlet.close()
     assert attempts == [0, 1, 2]
-    assert outlet.failures == ["the disk is full"]
+    assert outlet.failures == [], "it works again: what was lost is counted, as with a camera that came back"
     assert (broken.closed, good.closed) == (1, 1)
 
 
@@ -131,8 +132,8 @@ def test_a_reader_that_has_gone_is_not_waited_for() -> None:
     assert sink.closed == 1
 
 
-def test_retries_grow_until_a_write_succeeds_and_only_the_first_failure_is_news(
-    monkeypatch: pytest.MonkeyPatch,
+def test_retries_grow_until_a_write_succeeds_and_trouble_is_told_when_it_begins_and_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pauses: list[float] = []
 
@@ -144,17 +145,77 @@ def test_retries_grow_until_a_write_succeeds_and_only_the_first_failure_is_news(
     opened: list[RecordingSink] = []
 
     def open_sink(attempt: int) -> RecordingSink:
-        opened.append(RecordingSink(fail if attempt < 4 else lambda _: None))
+        opened.append(RecordingSink(fail if attempt < 6 else lambda _: None))
         return opened[-1]
 
-    outlet = QueuedOutlet(SinkSpec("test", open_sink, wants_canvas=False))
-    for seq in range(5):
+    told: list[DeviceEvent] = []
+    outlet = QueuedOutlet(SinkSpec("test", open_sink, wants_canvas=False), told.append)
+    for seq in range(7):
         outlet.write(frame_result(seq))
     outlet.close()
-    assert pauses == [1, 2, 4, 8]
-    assert outlet.failures == ["the disk is full"]
-    assert [result.seq for result in opened[4].results] == [4]
-    assert (outlet.dropped, [sink.closed for sink in opened]) == (4, [1] * 5)
+    assert pauses == [1, 2, 4, 8, 10, 10]
+    assert (outlet.failures, outlet.trouble) == ([], "")
+    assert [result.seq for result in opened[6].results] == [6]
+    assert (outlet.dropped, [sink.closed for sink in opened]) == (6, [1] * 7)
+    assert [(event.name, event.is_active, event.text) for event in told] == [
+        ("test", True, "the disk is full"),
+        ("test", False, "test works again; results lost: 6."),
+    ]
+    assert [record.levelname for record in caplog.records if "trouble" in record.name] == ["ERROR", "WARNING"]
+
+
+def test_a_sink_that_fails_again_soon_is_opened_with_longer_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk with room for a few lines at a time must not fill the log."""
+    pauses: list[float] = []
+    later_s = [0.0]
+    monkeypatch.setattr(QueuedOutlet, "_wait", lambda _, pause_s: bool(pauses.append(pause_s)))
+    monkeypatch.setattr(outlet_module.time, "monotonic", lambda: later_s[0])
+
+    def fail_now_and_then(result: FrameResult) -> None:
+        if result.seq in (7, 8):
+            later_s[0] += 11  # the first of them: it worked for long enough; the second: it failed for long
+        if result.seq in (1, 3, 5, 7, 8, 9):
+            raise SinkError("the disk is full")
+
+    told: list[DeviceEvent] = []
+    outlet = QueuedOutlet(
+        SinkSpec("test", lambda _: RecordingSink(fail_now_and_then), wants_canvas=False), told.append
+    )
+    for seq in range(12):
+        outlet.write(frame_result(seq))
+    outlet.close()
+    assert pauses == [1, 2, 4, 1, 2, 4]
+    assert [event.text for event in told] == [
+        *["the disk is full", "test works again; results lost: 1."] * 3,
+        *["the disk is full", "test works again; results lost: 3."],
+    ]
+    assert outlet.failures == []
+
+
+def test_a_sink_that_blocks_while_results_are_lost_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet_module, "_BLOCKED_S", 0.0)
+    gate, started = threading.Event(), threading.Event()
+
+    def block(result: FrameResult) -> None:
+        if result.seq == 0:
+            started.set()
+            gate.wait(30)
+
+    told: list[DeviceEvent] = []
+    sink = RecordingSink(block)
+    outlet = QueuedOutlet(SinkSpec("pipe", lambda _: sink, wants_canvas=False, queue_length=4), told.append)
+    outlet.write(frame_result(0))
+    assert started.wait(10)
+    for seq in range(1, 5):
+        outlet.write(frame_result(seq))
+    assert not told, "nothing is lost yet"
+    for seq in range(5, 10):
+        outlet.write(frame_result(seq))
+    assert outlet.trouble == "pipe is blocked."
+    gate.set()
+    outlet.close()
+    assert [event.text for event in told] == ["pipe is blocked.", "pipe works again; results lost: 5."]
+    assert (outlet.dropped, outlet.failures, outlet.trouble) == (5, [], "")
 
 
 def write_for_ever(outlet: QueuedOutlet) -> None:
@@ -180,8 +241,8 @@ def test_blocked_sinks_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> No
     outlets = [QueuedOutlet(spec(RecordingSink(lambda _: gate.wait(30) and None))) for _ in range(2)]
     for outlet in outlets:
         outlet.stop()
-    # The first took nine of the ten seconds.
-    later_s = time.monotonic() + 9
+    # The first took two of the three seconds.
+    later_s = time.monotonic() + 2
     monkeypatch.setattr(time, "monotonic", lambda: later_s)
     for outlet in outlets:
         outlet.close()
