@@ -33,7 +33,7 @@ from camera.states import StateChange
 
 # What a power cut may cost, beside the chunk in hand.
 _SYNC_S = 5.0
-_DRAIN_TIMEOUT_S = 10.0
+_DRAIN_TIMEOUT_S = 3.0
 # Stays free below the size limit for the chunk that says so.
 _END_BYTES = 1024
 
@@ -138,7 +138,7 @@ class SessionWriter:
         """Write what waits, for a bounded time, and finish the file. Calling it again does nothing."""
         was_closed, self._is_closed = self._is_closed, True
         self._queue.finish(_DRAIN_TIMEOUT_S)
-        self._thread.join(_DRAIN_TIMEOUT_S + 1.0)
+        self._thread.join(_DRAIN_TIMEOUT_S + 0.5)
         if self._thread.is_alive():
             self._fail("its disk hangs")
         if self._refused and not was_closed:

@@ -11,8 +11,9 @@ from camera import CameraError, FrameSource, SourceInfo, StateChange, open_sourc
 from camera.credentials import uri_without_credentials, without_credentials
 from camera.session_writer import Recorded, SessionWriter
 from camera.uri import parse_uri
-from edge_mnv2.camera_states import StateBox
 from edge_mnv2.errors import EdgeMnv2Error, OutputPathError
+from edge_mnv2.event_hub import EventHub
+from edge_mnv2.mailbox import Mailbox
 from edge_mnv2.outlets import SinksFor
 from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor
@@ -37,6 +38,7 @@ class CameraRun:
         waits: Whether to go on trying where it does not answer at the start.
         on_frame: As `pipeline.RunControl.on_frame`.
         read_device: As `pipeline.RunControl.read_device`.
+        events: Where events of all kinds come together; None for nowhere.
 
     Attributes:
         control: What its loop is watched and told by.
@@ -57,13 +59,15 @@ class CameraRun:
         waits: bool = False,
         on_frame: Callable[[int, int | None], None] | None = None,
         read_device: Callable[[], DeviceReading | None] = lambda: None,
+        events: EventHub | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
         self.session: SessionWriter | None = None
         self._hud_is_on = True
         self.meter = CameraMeter(uri_without_credentials(settings.source))
-        states, options = StateBox(), settings.camera_options(waits=waits)
+        states: Mailbox[StateChange] = Mailbox()
+        options = settings.camera_options(waits=waits)
         self.control = RunControl(
             stop=stop,
             max_frames=settings.max_frames,
@@ -72,7 +76,11 @@ class CameraRun:
             shows_hud=lambda: self._hud_is_on,
             meter=self.meter,
             read_device=read_device,
+            on_trouble=None if events is None else events.tell,
         )
+        self._forget_events: Callable[[], None] = lambda: None
+        if events is not None:
+            self._forget_events = events.add(self.control.events.put)
         if settings.record_session is None:
             self._source: FrameSource = open_source(settings.source, options, states.put)
             return
@@ -130,6 +138,7 @@ class CameraRun:
 
     def close(self) -> None:
         """Close what a loop that never began leaves open; afterwards it does nothing."""
+        self._forget_events()
         self._source.close()
         if self.session is not None:
             self.session.close()

@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from datetime import datetime, timedelta, timezone
 
 from camera import CameraState, StateChange
 from edge_mnv2.results import CameraStatus
-
-# A camera that comes and goes all the time must not fill the memory.
-_MOST_WAITING = 64
-
-
-class StateBox:
-    """Takes changes from any thread; the loop takes them out."""
-
-    def __init__(self) -> None:
-        self._changes: deque[StateChange] = deque(maxlen=_MOST_WAITING)
-        self._lock = threading.Lock()
-
-    def put(self, change: StateChange) -> None:
-        """Add a change; the oldest goes where nobody takes them."""
-        with self._lock:
-            self._changes.append(change)
-
-    def take(self) -> list[StateChange]:
-        """Return what came since the last call."""
-        with self._lock:
-            changes = list(self._changes)
-            self._changes.clear()
-        return changes
 
 
 def to_status(origin: str, change: StateChange, *, is_change: bool = True) -> CameraStatus:

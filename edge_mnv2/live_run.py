@@ -12,6 +12,7 @@ from pathlib import Path
 from camera.credentials import without_credentials
 from edge_mnv2.camera_run import CameraRun, check_between
 from edge_mnv2.cameras import run_side_by_side
+from edge_mnv2.event_hub import EventHub
 from edge_mnv2.predictor import Predictor, open_predictor
 from edge_mnv2.readings import DeviceReading
 from edge_mnv2.run_summary import RunSummary
@@ -52,14 +53,23 @@ def run_settings(
     each = settings.each_camera()
     check_between(each, settings.web_token_file)
     with ExitStack() as stack:
-        sampler = DeviceSampler()
+        events = EventHub()
+        sampler = DeviceSampler(on_event=events.tell)
         stack.callback(sampler.close)
         cameras: list[CameraRun] = []
         for name, camera in each.items():
             # One of several is waited for: after a power cut it may start more slowly than this device.
             told = None if name else on_frame
             cameras.append(
-                CameraRun(name, camera, stop, waits=bool(name), on_frame=told, read_device=sampler.latest)
+                CameraRun(
+                    name,
+                    camera,
+                    stop,
+                    waits=bool(name),
+                    on_frame=told,
+                    read_device=sampler.latest,
+                    events=events,
+                )
             )
             stack.callback(cameras[-1].close)
         services = Services.open(settings, stop, sampler.latest)

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 
 from camera import SourceInfo
 from edge_mnv2.errors import EdgeMnv2Error
-from edge_mnv2.results import CameraStatus, FrameResult
+from edge_mnv2.readings import DeviceEvent
 from edge_mnv2.sinks.base import SinkSpec, check_outputs
-from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
+from edge_mnv2.sinks.outlet import Item, Outlet, QueuedOutlet
 from edge_mnv2.threads import Worker
 
 SinksFor = Callable[[SourceInfo], Sequence[SinkSpec]]
@@ -50,6 +50,7 @@ class Outlets:
     Args:
         info: Of the open source. A live one gets a queue for each output, and never waits for it.
         sinks_for: Describes them.
+        on_trouble: As of `sinks.outlet.QueuedOutlet`.
 
     Attributes:
         failures: What went wrong with outputs that are closed, one line each.
@@ -58,9 +59,15 @@ class Outlets:
         OutputPathError: One cannot be opened; those before it are closed again.
     """
 
-    def __init__(self, info: SourceInfo, sinks_for: SinksFor) -> None:
+    def __init__(
+        self,
+        info: SourceInfo,
+        sinks_for: SinksFor,
+        on_trouble: Callable[[DeviceEvent], None] | None = None,
+    ) -> None:
         self.failures: list[str] = []
         self._info = info
+        self._on_trouble = on_trouble
         self._dropped_before: Counter[str] = Counter()
         self._retiring: list[Worker] = []
         self._open: dict[SinkSpec, Outlet | QueuedOutlet] = {}
@@ -87,8 +94,8 @@ class Outlets:
         """Whether there were outputs, and results reach none of them any more."""
         return bool(self._open) and not any(outlet.is_alive for outlet in self._open.values())
 
-    def write(self, item: FrameResult | CameraStatus) -> None:
-        """Hand a result or a state to each."""
+    def write(self, item: Item) -> None:
+        """Hand a result, a state or an event to each."""
         for outlet in self._open.values():
             outlet.write(item)
 
@@ -134,7 +141,7 @@ class Outlets:
             self.failures.extend(outlet.failures)
 
     def _new(self, spec: SinkSpec) -> Outlet | QueuedOutlet:
-        return QueuedOutlet(spec) if self._info.live else Outlet(spec)
+        return QueuedOutlet(spec, self._on_trouble) if self._info.live else Outlet(spec)
 
     def _retire(self, outlet: Outlet | QueuedOutlet) -> None:
         self._retiring = [worker for worker in self._retiring if not worker.join(0)]

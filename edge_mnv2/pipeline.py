@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera import CameraError, CameraState, Frame, FrameSource, SourceInfo, StateChange
-from edge_mnv2.camera_states import StateBox, is_away, to_status
+from edge_mnv2.camera_states import is_away, to_status
 from edge_mnv2.errors import RunError
 from edge_mnv2.frames import FrameFeed, open_unless_stopped
+from edge_mnv2.mailbox import Mailbox
 from edge_mnv2.outlets import Outlets, OutputBox
 from edge_mnv2.overlay import Hud, draw_overlay
 from edge_mnv2.overlay.banner import draw_lost_banner
 from edge_mnv2.predictor import Predictor
-from edge_mnv2.readings import DeviceReading
+from edge_mnv2.readings import DeviceEvent, DeviceReading
 from edge_mnv2.results import Classification, Detections, FrameResult
 from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.segments import segments_of
@@ -54,16 +55,20 @@ class RunControl:
         meter: Told of each result and state.
         read_device: Returns what the device says, at once; None where nobody asks it.
         outputs: Where others than those of the beginning are asked for.
+        events: What the outputs are to hear of beside results and states.
+        on_trouble: Told when an output of a live source begins to fail, and when it works again.
     """
 
     stop: threading.Event
     max_frames: int | None = None
     on_frame: Callable[[int, int | None], None] | None = None
-    states: StateBox = field(default_factory=StateBox)
+    states: Mailbox[StateChange] = field(default_factory=Mailbox)
     shows_hud: Callable[[], bool] = lambda: True
     meter: CameraMeter = field(default_factory=lambda: CameraMeter(""))
     read_device: Callable[[], DeviceReading | None] = lambda: None
     outputs: OutputBox = field(default_factory=OutputBox)
+    events: Mailbox[DeviceEvent] = field(default_factory=Mailbox)
+    on_trouble: Callable[[DeviceEvent], None] | None = None
 
 
 def run_pipeline(
@@ -92,7 +97,7 @@ def run_pipeline(
         info = open_unless_stopped(source, control.stop)
         if info is None:
             return RunSummary(interrupted=True)
-        outlets = Outlets(info, sinks_for)
+        outlets = Outlets(info, sinks_for, control.on_trouble)
         stack.callback(outlets.close)
         return _Loop(source, info, predictor, outlets, control).run()
 
@@ -221,8 +226,10 @@ class _Loop:
         self._summary.found.update(map(result.label, _counted(result)))
 
     def _tell_states(self) -> None:
-        """Tell the sinks what happened to the camera; while it is away, show its last frame with a banner."""
+        """Tell the sinks what happened; while the camera is away, show its last frame with a banner."""
         now_ns = time.monotonic_ns()
+        for event in self._control.events.take():
+            self._outlets.write(event)
         changes = self._control.states.take()
         for change in changes:
             self._state = change

@@ -46,7 +46,11 @@ def test_all_errors_come_at_once_each_with_its_setting(tmp_path: Path) -> None:
         read_config(path, {})
     lines = str(caught.value).splitlines()
     assert len(lines) == 6
-    assert all(line.startswith(f"{path}: ") for line in lines)
+    # In the order of the file; what is missing stands nowhere in it.
+    assert [line.partition(": ")[0] for line in lines] == [
+        *(f"{path}, line {number}" for number in range(1, 6)),
+        str(path),
+    ]
     text = str(caught.value)
     assert "treshold: there is no such setting. Did you mean threshold?" in text
     assert "threshold: input should be less than 1, received 2." in text
@@ -110,24 +114,24 @@ def test_values_that_are_good(tmp_path: Path, setting: str, value: str, found: o
             "precision: input should be 'auto', 'fp32', 'fp16' or 'int8', received 'int4'.",
         ),
         ("precision", "8", "precision: input should be 'auto', 'fp32', 'fp16' or 'int8', received 8."),
-        ("force", "perhaps", "force: input should be a valid boolean"),
-        ("force", "3", "force: input should be a valid boolean"),
-        ("masks", "[]", "masks: input should be a valid boolean, received []."),
+        ("force", "perhaps", "force: input should be true or false"),
+        ("force", "3", "force: input should be true or false"),
+        ("masks", "[]", "masks: input should be true or false, received []."),
         ("input_size", "big", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not 'big'"),
         ("input_size", "640x", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not '640x'"),
         ("input_size", "-4", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not '-4'"),
-        ("input_size", "[640, 480]", "input_size: input should be a valid string, received [640, 480]."),
+        ("input_size", "[640, 480]", "input_size: input should be a valid string, received a list."),
         ("output_stride", "4", "output_stride: input should be 8, 16 or 32, received 4."),
         ("output_stride", "x", "output_stride: input should be 8, 16 or 32, received 'x'."),
         ("top_k", "0", "top_k: input should be greater than or equal to 1, received 0."),
         ("top_k", "1001", "top_k: input should be less than or equal to 1000, received 1001."),
         ("top_k", "1.5", "top_k: input should be a valid integer, received 1.5."),
-        ("dla", "true", "dla: input should be a valid integer, received True."),
-        ("threads", "true", "threads: input should be a valid integer, received True."),
+        ("dla", "true", "dla: input should be a valid integer, received true."),
+        ("threads", "true", "threads: input should be a valid integer, received true."),
         ("top_k", "none", "top_k: input should be a valid integer"),
         ("threshold", "0", "threshold: input should be greater than 0, received 0."),
         ("threads", "257", "threads: input should be less than or equal to 256, received 257."),
-        ("classes", "[]", "classes: list should have at least 1 item after validation, not 0, received []."),
+        ("classes", "[]", "classes: it must hold at least one, received []."),
     ],
 )
 def test_values_that_are_not_are_named_with_what_is_expected(
@@ -137,44 +141,8 @@ def test_values_that_are_not_are_named_with_what_is_expected(
     with pytest.raises(RequestError) as caught:
         read_config(path, {})
     (line,) = str(caught.value).splitlines()
-    assert line.startswith(f"{path}: {setting}: ")
+    assert line.startswith(f"{path}, line 2: {setting}: ")
     assert words in line
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("source: [", "not valid YAML"),
-        ("\tsource: x", "not valid YAML"),
-        ("source: a\nsource: b", "'source' is given twice"),
-        ("- a\n- b", "must hold `setting: value`"),
-        ("just text", "must hold `setting: value`"),
-        ("1: 2", "must hold `setting: value`"),
-        ("source: !!python/object/apply:os.system [ls]", "not valid YAML"),
-        ("[" * 3000, "not valid YAML"),
-        ("source: 2020-13-45", "not valid YAML"),
-        ('source: !!int "abc"', "not valid YAML"),
-        ('source: x\nvideo: "a\\0b.mp4"', "null character"),
-        ("", "source: it must be given"),
-    ],
-)
-def test_bad_files_give_a_clear_line(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        read_config(write(tmp_path, text), {})
-    assert words in str(caught.value)
-
-
-def test_unreadable_files_give_a_clear_line(tmp_path: Path) -> None:
-    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
-    (tmp_path / "huge.yaml").write_bytes(b"#" * 2_000_000)
-    for name, words in (
-        ("binary.yaml", "not valid YAML"),
-        ("huge.yaml", "larger than 1 MiB"),
-        ("missing.yaml", "cannot be read"),
-        (".", "cannot be read"),
-    ):
-        with pytest.raises(RequestError, match=words):
-            read_config(tmp_path / name, {})
 
 
 @settings(deadline=None)
@@ -191,11 +159,6 @@ def test_any_settings_are_accepted_or_refused_with_a_line(
         assert str(error).count(": ") >= 2  # noqa: PT017 - either way is right
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_ready_made_files_are_valid(path: Path) -> None:
-    read_config(path, {})
-
-
 def test_a_ready_made_file_is_found_by_name_unless_there_is_one_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +168,11 @@ def test_a_ready_made_file_is_found_by_name_unless_there_is_one_of_ones_own(
     assert read_config(Path("desk.yaml"), {}).source == "mine.mp4"
     with pytest.raises(RequestError, match="cannot be read"):
         read_config(Path("elsewhere/desk.yaml"), {})
+    with pytest.raises(RequestError, match=r"neither here nor ready-made. .*desk\.yaml"):
+        read_config(Path("dask.yaml"), {})
+    (tmp_path / "pi5-detect.yaml").symlink_to("nowhere")
+    with pytest.raises(RequestError, match="No such file"):  # not the ready-made one in its place
+        read_config(Path("pi5-detect.yaml"), {})
 
 
 def test_the_published_schema_is_the_models() -> None:
@@ -249,7 +217,7 @@ def test_one_camera_is_all_of_it() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("cameras: {}", "cameras: dictionary should have at least 1 item"),
+        ("cameras: {}", "cameras: it must hold at least one"),
         ("cameras: {a: {}}", "cameras.a.source: it must be given."),
         (
             "cameras: {a: {source: x, model: y}}",

@@ -20,8 +20,8 @@ from camera import (
     StateChange,
     open_source,
 )
-from edge_mnv2.camera_states import StateBox
 from edge_mnv2.errors import OutputPathError, RunError, SinkError
+from edge_mnv2.mailbox import Mailbox
 from edge_mnv2.overlay import draw_overlay
 from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor
@@ -422,7 +422,7 @@ class StatesCollector(Collector):
 class LeavingCamera(ListSource):
     """Gives a frame, is lost until somebody has seen the banner, and comes back."""
 
-    def __init__(self, states: StateBox, sink: StatesCollector) -> None:
+    def __init__(self, states: Mailbox[StateChange], sink: StatesCollector) -> None:
         super().__init__([], live=True)
         self.states = states
         self.sink = sink
@@ -450,7 +450,7 @@ class LeavingCamera(ListSource):
 def test_sinks_hear_of_a_lost_camera_and_see_its_last_frame_with_a_banner(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    states, sink = StateBox(), StatesCollector()
+    states, sink = Mailbox[StateChange](), StatesCollector()
     specs = [SinkSpec("sink", lambda _: sink, wants_canvas=True)]
     with caplog.at_level("INFO"):
         summary = run_pipeline(
@@ -482,7 +482,7 @@ def test_sinks_hear_of_a_lost_camera_and_see_its_last_frame_with_a_banner(
 
 def test_whoever_looks_at_a_lost_camera_sees_its_last_second() -> None:
     """Nobody looked while it was there: without a canvas for each frame, one a second is kept."""
-    states, sink, watched = StateBox(), StatesCollector(), [False]
+    states, sink, watched = Mailbox[StateChange](), StatesCollector(), [False]
     camera = LeavingCamera(states, sink)
     change = camera.change
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -21,7 +23,8 @@ from edge_mnv2.cli import (
     power_command,
     run_commands,
 )
-from edge_mnv2.cli.console import ConsoleHandler, print_error
+from edge_mnv2.cli.console import print_error
+from edge_mnv2.cli.log_handler import LogHandler, is_journal
 from edge_mnv2.stop import StopRequest
 
 app = typer.Typer(
@@ -89,7 +92,8 @@ def run_app(arguments: Sequence[str], stop: StopRequest) -> int:
     Returns:
         0 done; 1 it failed while running; 2 the request was wrong.
     """
-    logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler()], force=True)
+    handler = LogHandler(for_journal=is_journal(sys.stderr, os.environ))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     try:
         code = app(args=_with_left_out(arguments), prog_name="edge-mnv2", standalone_mode=False, obj=stop)
     except _USAGE_ERROR as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from edge_mnv2.cli.log_handler import is_journal, journal_prefix
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,23 +27,11 @@ _MOST_LABELS = 30
 _log = logging.getLogger(__name__)
 
 
-class ConsoleHandler(logging.Handler):
-    """Prints log records as lines on standard error."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        text = record.getMessage()
-        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        if record.exc_info:
-            text += "\n" + logging.Formatter().formatException(record.exc_info)
-        sys.stderr.write(f"edge-mnv2: {prefix}{text}\n")
-        sys.stderr.flush()
-
-
 def print_error(message: str) -> None:
     """Print what went wrong, one line for each line of the message."""
+    start = journal_prefix(logging.ERROR) if is_journal(sys.stderr, os.environ) else "edge-mnv2: "
     for line in message.splitlines():
-        sys.stderr.write(f"edge-mnv2: error: {line}\n")
+        sys.stderr.write(f"{start}error: {line}\n")
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import logging
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_mnv2.cli.console import make_console
+from edge_mnv2.cli.log_handler import LogHandler
 
 
 def daemon(
@@ -27,8 +29,8 @@ def daemon(
         typer.Option(
             "--stuck-after",
             min=1,
-            help="Seconds without a result, a change of state or a new attempt after which a camera counts as "
-            "stuck, and systemd's watchdog is told nothing any more.",
+            help="Seconds without a result, a change of state or a new attempt after which a camera is stuck, "
+            "and systemd's watchdog is told nothing any more.",
         ),
     ] = 60.0,
 ) -> int:
@@ -46,7 +48,13 @@ def daemon(
     signal.signal(signal.SIGHUP, lambda *_: signals.reload.set())
     directory = runtime_dir or runtime_directory(os.environ)
     notifier = Notifier.from_environment(os.environ)
-    return run_daemon(config, signals, notifier, directory / NAME, limit_s=stuck_after)
+    return run_daemon(config, signals, notifier, directory / NAME, stuck_after, _flush_log)
+
+
+def _flush_log() -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogHandler):
+            handler.flush_due()
 
 
 def status(

@@ -14,6 +14,7 @@ from camera import CameraError
 from edge_mnv2.camera_run import CameraRun, check_between
 from edge_mnv2.daemon.changes import Changes, changes_between
 from edge_mnv2.errors import EdgeMnv2Error, OutputPathError, RunError
+from edge_mnv2.event_hub import EventHub
 from edge_mnv2.live_run import Services, shown_name
 from edge_mnv2.predictor import Predictor, open_predictor
 from edge_mnv2.readings import CameraFigures, DeviceReading
@@ -67,6 +68,14 @@ class _Prepared:
     runs: dict[str, CameraRun] = field(default_factory=dict)
 
 
+def cameras_of(settings: RunConfig) -> dict[str, CameraSettings]:
+    """Return the settings of each camera as a daemon takes them: its records outlive it."""
+    return {
+        name: camera if camera.jsonl_append is not None else camera.model_copy(update={"jsonl_append": True})
+        for name, camera in settings.each_camera().items()
+    }
+
+
 class LiveSet:
     """Runs what settings say until `close`; see `start`, `apply`, `tick`. One thread uses it.
 
@@ -74,13 +83,19 @@ class LiveSet:
         settings: Of the run.
         kept: Files that no output may take the place of.
         read_device: Returns what the device says, at once.
+        events: Where events of all kinds come together.
     """
 
     def __init__(
-        self, settings: RunConfig, kept: Sequence[Path], read_device: Callable[[], DeviceReading]
+        self,
+        settings: RunConfig,
+        kept: Sequence[Path],
+        read_device: Callable[[], DeviceReading],
+        events: EventHub,
     ) -> None:
         self.settings = settings
         self._read_device = read_device
+        self._events = events
         self._kept = kept
         self._quit = threading.Event()
         self._members: dict[str, _Member] = {}
@@ -94,7 +109,7 @@ class LiveSet:
             CameraError: There is no such kind of source.
             EdgeMnv2Error, EngineError: The settings cannot be followed.
         """
-        each = self.settings.each_camera()
+        each = cameras_of(self.settings)
         check_between(each, self.settings.web_token_file)
         with ExitStack() as stack:
             runs = {name: self._new_run(name, camera) for name, camera in each.items()}
@@ -131,7 +146,7 @@ class LiveSet:
         self._predictor, self.settings = prepared.predictor, settings
         for name, run in prepared.runs.items():
             self._start(name, run)
-        each = settings.each_camera()
+        each = cameras_of(settings)
         for name, member in self._members.items():
             if name in prepared.runs:
                 continue
@@ -186,7 +201,14 @@ class LiveSet:
 
     def _new_run(self, name: str, camera: CameraSettings) -> CameraRun:
         # A daemon starts with the device, cameras may take longer.
-        return CameraRun(name, camera, threading.Event(), waits=True, read_device=self._read_device)
+        return CameraRun(
+            name,
+            camera,
+            threading.Event(),
+            waits=True,
+            read_device=self._read_device,
+            events=self._events,
+        )
 
     def _start(self, name: str, run: CameraRun) -> None:
         assert self._predictor is not None  # noqa: S101 - opened before any camera
@@ -251,7 +273,7 @@ class LiveSet:
     def _prepare(self, settings: RunConfig, changes: Changes) -> _Prepared:
         """Make what new settings need, or raise, without a change to what runs."""
         assert self._predictor is not None  # noqa: S101 - `start` comes first
-        each = settings.each_camera()
+        each = cameras_of(settings)
         check_between(each, settings.web_token_file)
         with ExitStack() as stack:
             predictor = self._predictor

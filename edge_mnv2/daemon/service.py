@@ -19,6 +19,7 @@ from edge_mnv2.daemon.notify import Notifier
 from edge_mnv2.daemon.status_socket import StatusServer
 from edge_mnv2.daemon.status_text import status_document, status_line
 from edge_mnv2.errors import EdgeMnv2Error
+from edge_mnv2.event_hub import EventHub
 from edge_mnv2.readings import DeviceReading, Snapshot
 from edge_mnv2.telemetry.sampler import DeviceSampler
 from edge_mnv2.threads import Worker
@@ -52,6 +53,7 @@ def run_daemon(
     notifier: Notifier,
     socket_path: Path,
     limit_s: float = DEFAULT_LIMIT_S,
+    flush_log: Callable[[], None] = lambda: None,
 ) -> int:
     """Follow a file of settings until a stop is asked for, or every source has come to its end.
 
@@ -61,6 +63,7 @@ def run_daemon(
         notifier: To systemd, if it is there.
         socket_path: Where `status` asks.
         limit_s: So long each camera may show no movement while the watchdog is still told that all is well.
+        flush_log: Called about once a second: has the log tell what it counts.
 
     Returns:
         The exit code: 0 after a stop, and when all sources ended well; 1 where one failed.
@@ -68,9 +71,13 @@ def run_daemon(
     Raises:
         CameraError, EdgeMnv2Error, EngineError: It could not start, or the engine failed.
     """
-    sampler = DeviceSampler()
+    events = EventHub()
+    sampler = DeviceSampler(on_event=events.tell)
     try:
-        return _Daemon(config, signals, notifier, sampler.latest, Health(limit_s)).run(socket_path)
+        live = LiveSet(read_config(config, {}), [config], sampler.latest, events)
+        return _Daemon(config, signals, notifier, sampler.latest, Health(limit_s), live, flush_log).run(
+            socket_path
+        )
     finally:
         sampler.close()
         notifier.close()
@@ -86,6 +93,8 @@ class _Daemon:
         notifier: Notifier,
         read_device: Callable[[], DeviceReading],
         health: Health,
+        live: LiveSet,
+        flush_log: Callable[[], None],
     ) -> None:
         self._config = config
         self._signals = signals
@@ -93,7 +102,8 @@ class _Daemon:
         self._read_device = read_device
         self._health = health
         self._started_at = datetime.now(timezone.utc)
-        self._live = LiveSet(read_config(config, {}), [config], read_device)
+        self._live = live
+        self._flush_log = flush_log
         self._is_ready = False
         self._stuck: list[str] = []
         self._next_alive_s = self._next_status_s = 0.0
@@ -162,6 +172,7 @@ class _Daemon:
         if now_s < self._next_alive_s:
             return
         self._next_alive_s = now_s + interval_s
+        self._flush_log()
         snapshot = self.snapshot()
         stuck = self._health.stuck(snapshot.cameras)
         if stuck and stuck != self._stuck:

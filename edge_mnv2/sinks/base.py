@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from edge_mnv2.errors import OutputPathError
+from edge_mnv2.readings import DeviceEvent
 from edge_mnv2.results import CameraStatus, FrameResult
 
 
@@ -37,6 +38,19 @@ class StateSink(Sink, Protocol):
 
     def show(self, status: CameraStatus) -> None:
         """Take a change of state, or the same one again while a camera stays away (about once a second).
+
+        Raises:
+            SinkError: It failed; it will not be written to again.
+        """
+        ...
+
+
+@runtime_checkable
+class EventSink(Sink, Protocol):
+    """A sink that hears of events, too: heat, power, other outputs that fail."""
+
+    def note(self, event: DeviceEvent) -> None:
+        """Take an event.
 
         Raises:
             SinkError: It failed; it will not be written to again.

@@ -1,4 +1,4 @@
-"""JSON lines: one record per frame and change of the camera's state, each whole as soon as it is written."""
+"""JSON lines: a record per frame, change of the camera's state and event, each whole once it is written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edge_mnv2.readings import DeviceEvent
 from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.segments import import_coco_masks
-from edge_mnv2.sinks.record import to_record, to_state_record
+from edge_mnv2.sinks.record import to_event_record, to_record, to_state_record
 from edge_mnv2.sinks.rotating_file import RotatingFile, Rotation
 from edge_mnv2.sinks.text_file import TextFile
 
@@ -57,6 +58,10 @@ class JsonLinesSink:
             self._append(to_state_record(status))
         elif isinstance(self._file, RotatingFile):
             self._file.tend()  # while a camera is away nothing else would
+
+    def note(self, event: DeviceEvent) -> None:
+        """Append an event."""
+        self._append(to_event_record(event))
 
     def _append(self, record: dict[str, Any]) -> None:
         self._file.append(json.dumps(record, ensure_ascii=False) + "\n")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from edge_mnv2.errors import RequestError, SinkError, SinkGoneError
 from edge_mnv2.readings import DeviceEvent
 from edge_mnv2.results import CameraStatus, FrameResult
-from edge_mnv2.sinks.base import Sink, SinkSpec, StateSink
+from edge_mnv2.sinks.base import EventSink, Sink, SinkSpec, StateSink
 from edge_mnv2.sinks.trouble import Trouble
 from edge_mnv2.threads import Worker
 
@@ -27,7 +27,7 @@ _BLOCKED_S = 5.0
 _DRAIN_TIMEOUT_S = 3.0
 _MAX_FAILURES = 100
 
-Item = FrameResult | CameraStatus
+Item = FrameResult | CameraStatus | DeviceEvent
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Outlet:
         return self._spec.wants_canvas
 
     def write(self, result: Item) -> None:
-        """Hand one result to the sink, or a state to one that takes them."""
+        """Hand one result to the sink, or a state or an event to one that takes them."""
         if self._sink is None:
             self.dropped += isinstance(result, FrameResult)
             return
@@ -145,9 +145,9 @@ class QueuedOutlet:
         return self._spec.wants_canvas
 
     def write(self, result: Item) -> None:
-        """Queue one result or state, with a copy of its pixels where they are wanted."""
+        """Queue one result, state or event, with a copy of its pixels where they are wanted."""
         self._worker.check()
-        own = result.with_own_canvas() if self.wants_canvas else replace(result, canvas=None)
+        own = self._own(result)
         with self._changed:
             if self._is_gone:
                 self.dropped += isinstance(result, FrameResult)
@@ -183,6 +183,12 @@ class QueuedOutlet:
             self.dropped += sum(isinstance(item, FrameResult) for item in self._queue)
             self._queue.clear()
         self._worker.check()
+
+    def _own(self, item: Item) -> Item:
+        """Return what may wait: a canvas is the loop's, and only copied where it is wanted."""
+        if isinstance(item, DeviceEvent):
+            return item
+        return item.with_own_canvas() if self.wants_canvas else replace(item, canvas=None)
 
     def _drop_oldest(self) -> None:
         """Make room: an older result goes; what happened to the camera stays as long as it can."""
@@ -268,12 +274,15 @@ def _wants_canvas(spec: SinkSpec) -> bool:
 
 
 def _is_news(item: Item) -> bool:
-    return isinstance(item, CameraStatus) and item.is_change
+    return isinstance(item, DeviceEvent) or (isinstance(item, CameraStatus) and item.is_change)
 
 
 def _hand_over(sink: Sink, item: Item) -> None:
     if isinstance(item, FrameResult):
         sink.write(item)
+    elif isinstance(item, DeviceEvent):
+        if isinstance(sink, EventSink):
+            sink.note(item)
     elif isinstance(sink, StateSink):
         sink.show(item)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mnv2.readings import DeviceEvent, DeviceReading
 from edge_mnv2.results import CameraStatus, Classification, Detections, FrameResult, SegmentationMap
 from edge_mnv2.segments import coco_rle, segments_of
 
@@ -18,7 +19,7 @@ def to_record(result: FrameResult, *, masks: bool = False) -> dict[str, Any]:
     """Return a result as JSON-ready values.
 
     `box` is x1, y1, x2, y2 in pixels of the frame; `time` is the instant of capture; `age_ms` the time from
-    there to the end of decoding.
+    there to the end of decoding; `device`, where it is asked, what the device said last.
 
     Args:
         result: Of one frame.
@@ -38,6 +39,7 @@ def to_record(result: FrameResult, *, masks: bool = False) -> dict[str, Any]:
         "task": result.task,
         **_found(result, masks=masks),
         "stages_ms": {stage: round(value, 2) for stage, value in result.stages_ms.items()},
+        **({} if result.device is None else {"device": _device(result.device)}),
     }
 
 
@@ -54,6 +56,29 @@ def to_state_record(status: CameraStatus) -> dict[str, Any]:
             "attempt": status.attempt,
         },
     }
+
+
+def to_event_record(event: DeviceEvent) -> dict[str, Any]:
+    """Return an event as JSON-ready values: `event` tells it from a frame's record."""
+    return {
+        "schema": SCHEMA,
+        "time": _time(event.at),
+        "event": {"name": event.name, "active": event.is_active, "text": event.text},
+    }
+
+
+def _device(reading: DeviceReading) -> dict[str, Any]:
+    throttling = reading.throttling
+    return {
+        "power_w": _rounded(reading.power_w.value, 3),
+        "power": reading.power_w.kind,
+        "temperature_c": _rounded(reading.temperature_c.value, 1),
+        "throttled": None if throttling is None else sorted(throttling.now),
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _source(origin: str) -> str:

@@ -26,7 +26,7 @@ import edge_mnv2.self_test
 import edge_mnv2.stress
 from edge_mnv2.backends import synthetic_frames
 from edge_mnv2.cli.app import run_app
-from edge_mnv2.cli.console import ConsoleHandler
+from edge_mnv2.cli.log_handler import LogHandler
 from edge_mnv2.stop import StopRequest
 from edge_mnv2.zoo.catalogue import find_card
 from edge_mnv2.zoo.graph_store import ensure_graph
@@ -108,7 +108,7 @@ def call(
 
     yield run
     root.setLevel(level)
-    for handler in [each for each in root.handlers if isinstance(each, ConsoleHandler)]:
+    for handler in [each for each in root.handlers if isinstance(each, LogHandler)]:
         root.removeHandler(handler)
 
 
