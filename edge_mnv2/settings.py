@@ -101,6 +101,29 @@ class PipelineSettings(BaseModel):
     ] = False
     video: Annotated[FilePath | None, Field(description="Annotated video: .mp4 or .avi")] = None
     jsonl: Annotated[FilePath | None, Field(description="One record per frame; - for standard output")] = None
+    jsonl_append: Annotated[
+        bool | None,
+        Field(
+            description="Go on at the end of the file of records, whose lines outlive a power loss; left "
+            "out: where it rotates"
+        ),
+    ] = None
+    jsonl_rotate_mb: Annotated[
+        int | None,
+        Field(strict=True, ge=1, le=1_000_000, description="Begin a new file of records at this size"),
+    ] = None
+    jsonl_rotate_hours: Annotated[
+        float | None, Field(gt=0, le=8784, description="Begin a new file of records after this time")
+    ] = None
+    jsonl_keep_mb: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            ge=1,
+            le=100_000_000,
+            description="Remove the oldest files of records beyond this sum",
+        ),
+    ] = None
     pictures: Annotated[FilePath | None, Field(description="Folder for annotated pictures")] = None
     max_frames: Annotated[int | None, Field(strict=True, ge=1, description="Stop after so many frames")] = (
         None
@@ -134,6 +157,24 @@ class PipelineSettings(BaseModel):
         return DecoderOptions(self.threshold, self.classes, self.top_k, self.masks)
 
 
+def _check_records(settings: PipelineSettings) -> None:
+    """Refuse a rotation that could not keep what it promises.
+
+    Raises:
+        ValueError: Naming the setting.
+    """
+    size_mb, keep_mb = settings.jsonl_rotate_mb, settings.jsonl_keep_mb
+    rotates = size_mb is not None or settings.jsonl_rotate_hours is not None
+    if rotates and str(settings.jsonl) == "-":
+        raise ValueError("jsonl: standard output cannot be rotated; give a file.")
+    if rotates and settings.jsonl_append is False:
+        raise ValueError("jsonl_append: a file that rotates is always appended to.")
+    if keep_mb is not None and size_mb is None:
+        raise ValueError("jsonl_keep_mb: give jsonl_rotate_mb, too, or the file being written has no limit.")
+    if keep_mb is not None and size_mb is not None and keep_mb < size_mb:
+        raise ValueError("jsonl_keep_mb: it must be at least jsonl_rotate_mb, or nothing would be kept.")
+
+
 # What may be said outside for all cameras.
 SHARED_SETTINGS = frozenset(PipelineSettings.model_fields) - {*_OUTPUTS}
 
@@ -142,6 +183,11 @@ class CameraSettings(PipelineSettings):
     """Settings of one camera."""
 
     source: Annotated[Text, Field(description=_SOURCE)]
+
+    @model_validator(mode="after")
+    def _can_keep_records(self) -> CameraSettings:
+        _check_records(self)
+        return self
 
 
 class RunConfig(PipelineSettings):
@@ -226,6 +272,8 @@ class RunConfig(PipelineSettings):
             for output in _OUTPUTS:
                 if getattr(self, output) is not None:
                     raise ValueError(f"{output}: give each of the cameras its own.")
+        else:
+            _check_records(self)
         return self
 
     def each_camera(self) -> dict[str, CameraSettings]:
