@@ -8,14 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from camera import FrameSource, SourceInfo, StateChange, open_source
+from camera import (
+    FrameSource,
+    SourceInfo,
+    SourceNotFoundError,
+    StateChange,
+    UnsupportedSourceError,
+    open_source,
+)
 from camera.credentials import without_credentials
 from camera.session_writer import Recorded, SessionWriter
 from camera.uri import parse_uri
 from edge_mnv2.camera_states import StateBox
 from edge_mnv2.cameras import run_side_by_side
-from edge_mnv2.errors import OutputPathError
+from edge_mnv2.errors import OutputPathError, RequestError
 from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor, open_predictor
 from edge_mnv2.run_summary import RunSummary
@@ -28,6 +36,8 @@ from edge_mnv2.web.address import parse_web_address
 from edge_mnv2.web.feed import CameraFigures
 from edge_mnv2.web.server import WebOptions, WebServer
 
+_Made = TypeVar("_Made")
+
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +45,7 @@ def run_settings(
     settings: RunConfig,
     kept: Sequence[Path],
     stop: threading.Event,
-    on_frame: Callable[[int, int | None], None] | None = None,
+    on_frame: Mapping[str, Callable[[int, int | None], None]] | None = None,
 ) -> dict[str, RunSummary]:
     """Run until every source ends or a stop is asked for.
 
@@ -43,20 +53,20 @@ def run_settings(
         settings: What to do.
         kept: Files that no output may take the place of.
         stop: Set by whoever wants the run to end.
-        on_frame: As `pipeline.RunControl.on_frame`; with several cameras nobody is told.
+        on_frame: As `pipeline.RunControl.on_frame`, by name of the camera, as below.
 
     Returns:
         What each camera did, by name; the name is empty where there is only one.
 
     Raises:
-        CameraError: No source can be opened.
-        RequestError: The settings cannot be followed.
+        CameraError: The source cannot be opened.
+        RequestError: The settings cannot be followed; of several cameras, a line for each that is wrong.
         EngineError, RunError: The model cannot be run.
     """
     each = settings.each_camera()
-    _check_between(each, settings.web_token_file)
+    _for_each(each, _check_of(each, settings.web_token_file))
     with ExitStack() as stack:
-        feeds = {name: _open_feed(camera, stack, waits=bool(name)) for name, camera in each.items()}
+        feeds = _for_each(each, lambda name, camera: _open_feed(camera, stack, waits=bool(name)))
         server = None
         if settings.web is not None:
             token_file = settings.web_token_file
@@ -64,15 +74,14 @@ def run_settings(
             options = WebOptions(token, settings.web_names or ())
             server = WebServer.start(parse_web_address(settings.web), options)
             stack.callback(server.close)
+            _log.info("live view: %s", server.address.url)
         predictor = open_predictor(settings.model, settings.predictor_options())
         stack.callback(predictor.close)
-        run = _Run(settings, kept, stop, on_frame, server)
+        run = _Run(settings, kept, stop, on_frame or {}, server)
         if "" in each:
             return {"": run.loop("", each[""], feeds[""], predictor)()}
-        loops = {
-            name: run.loop(name, camera, feeds[name], predictor.for_camera(camera.decoder_options()))
-            for name, camera in each.items()
-        }
+        each_own = _for_each(each, lambda _, camera: predictor.for_camera(camera.decoder_options()))
+        loops = {name: run.loop(name, camera, feeds[name], each_own[name]) for name, camera in each.items()}
         return run_side_by_side(loops, stop)
 
 
@@ -92,7 +101,7 @@ class _Run:
     settings: RunConfig
     kept: Sequence[Path]
     stop: threading.Event
-    on_frame: Callable[[int, int | None], None] | None
+    on_frame: Mapping[str, Callable[[int, int | None], None]]
     server: WebServer | None
 
     def loop(
@@ -103,15 +112,15 @@ class _Run:
         control = RunControl(
             stop=self.stop,
             max_frames=camera.max_frames,
-            on_frame=None if name else self.on_frame,
+            on_frame=self.on_frame.get(name),
             states=feed.states,
             shows_hud=lambda: hud.is_on,
+            name=name,
         )
         views: list[SinkSpec] = []
+        shown = name or "camera"
         if self.server is not None:
-            views.append(
-                self.server.add_camera(name or "camera", predictor, lambda: _figures(control, feed.session))
-            )
+            views.append(self.server.add_camera(shown, predictor, lambda: _figures(control, feed.session)))
         if self.settings.display:
             views.append(window_spec(name or without_credentials(camera.source), self.stop.set, hud.turn))
         if feed.session is not None:
@@ -119,14 +128,24 @@ class _Run:
 
         def loop() -> RunSummary:
             kept = self.kept if feed.session is None else [*self.kept, feed.session.path]
-            summary = run_pipeline(
-                feed.source, predictor, lambda info: [*_files(camera, kept, info), *views], control
-            )
+            try:
+                summary = run_pipeline(
+                    feed.source, predictor, lambda info: [*_files(camera, kept, info), *views], control
+                )
+            except Exception as error:
+                self.tell_end(shown, str(error), is_lost=True)
+                raise
+            self.tell_end(shown, summary.cause or _end_of(summary), is_lost=bool(summary.cause))
             if feed.session is not None:
                 _finish_session(feed.session, summary)
             return summary
 
         return loop
+
+    def tell_end(self, name: str, reason: str, *, is_lost: bool) -> None:
+        """Let the live view say that a camera's loop has ended: the others go on."""
+        if self.server is not None:
+            self.server.end_camera(name, reason, is_lost=is_lost)
 
 
 @dataclass(slots=True)
@@ -135,6 +154,10 @@ class _Switch:
 
     def turn(self, is_on: bool) -> None:
         self.is_on = is_on
+
+
+def _end_of(summary: RunSummary) -> str:
+    return "The run was stopped." if summary.interrupted else f"It ended after {summary.frames} frames."
 
 
 def _figures(control: RunControl, session: SessionWriter | None) -> CameraFigures:
@@ -177,17 +200,44 @@ def _finish_session(session: SessionWriter, summary: RunSummary) -> None:
         summary.failures.append(session.failure)
 
 
-def _check_between(cameras: Mapping[str, CameraSettings], token_file: Path | None) -> None:
-    """Refuse files that are given for two outputs, or that another camera reads.
+def _for_each(
+    cameras: Mapping[str, CameraSettings], do: Callable[[str, CameraSettings], _Made]
+) -> dict[str, _Made]:
+    """Return what was done for each camera; what is wrong is told at once, with the names of the cameras.
 
     Raises:
+        RequestError: A line for each mistake; of a single camera, the first as it is.
+        SourceNotFoundError, UnsupportedSourceError: Of a single camera alone.
+    """
+    done, wrong = {}, []
+    for name, camera in cameras.items():
+        try:
+            done[name] = do(name, camera)
+        except (RequestError, SourceNotFoundError, UnsupportedSourceError) as error:
+            if not name:
+                raise
+            wrong += [f"{name}: {line}" for line in str(error).splitlines()]
+    if wrong:
+        raise RequestError("\n".join(wrong))
+    return done
+
+
+def _check_of(
+    cameras: Mapping[str, CameraSettings], token_file: Path | None
+) -> Callable[[str, CameraSettings], None]:
+    """Return what refuses sources that cannot be right, and files that are another's input or output.
+
+    It raises:
+        CameraError: As `open_source`.
         OutputPathError: Naming the path.
         RequestError: A video has a name that says no format we write.
     """
-    seen: set[Path] = set()
+    written: set[Path] = set()
     read = {path.resolve() for path in map(_file_of, cameras.values()) if path is not None}
     read |= set() if token_file is None else {token_file.resolve()}
-    for name, camera in cameras.items():
+
+    def check(_: str, camera: CameraSettings) -> None:
+        open_source(camera.source, camera.camera_options())  # for its errors: nothing is opened yet
         if camera.video is not None:
             check_video_path(camera.video)
         for path in (camera.video, camera.jsonl, camera.pictures, camera.record_session):
@@ -197,14 +247,18 @@ def _check_between(cameras: Mapping[str, CameraSettings], token_file: Path | Non
             place = path if str(path) == "-" else path.resolve()
             if place in read:
                 raise OutputPathError(f"{path} holds what this run reads: choose another path.")
-            if place in seen:
-                where = f" ({name})" if name else ""
-                raise OutputPathError(f"{path} is given for two outputs{where}: choose another path.")
-            seen.add(place)
+            if place in written:
+                raise OutputPathError(f"{path} is given for two outputs: choose another path.")
+            written.add(place)
+
+    return check
 
 
 def _file_of(camera: CameraSettings) -> Path | None:
-    uri = parse_uri(camera.source)
+    try:
+        uri = parse_uri(camera.source)
+    except UnsupportedSourceError:
+        return None  # it is refused when its turn comes
     return Path(uri.address) if uri.scheme in ("file", "replay") else None
 
 

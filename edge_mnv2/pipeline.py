@@ -50,6 +50,7 @@ class RunControl:
         states: Where the source puts its changes of state, if it has any.
         shows_hud: Whether the overlay has its status line, asked for each frame.
         figures: Kept up to date while it runs.
+        name: Of the camera, for records and messages; empty where there is only one.
     """
 
     stop: threading.Event
@@ -58,6 +59,12 @@ class RunControl:
     states: StateBox = field(default_factory=StateBox)
     shows_hud: Callable[[], bool] = lambda: True
     figures: RunFigures = field(default_factory=RunFigures)
+    name: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What begins a message about this camera."""
+        return f"{self.name}: " if self.name else ""
 
 
 def run_pipeline(
@@ -117,7 +124,9 @@ class _Loop:
         self._times = StageTimes()
         self._rate = RateMeter()
         self._summary = RunSummary()
-        self._feed = FrameFeed(source, info, control.stop, lambda ms: self._times.add("read", ms))
+        self._feed = FrameFeed(
+            source, info, control.stop, lambda ms: self._times.add("read", ms), control.prefix
+        )
         control.figures.read_drops = self._drops
 
     def run(self) -> RunSummary:
@@ -141,11 +150,12 @@ class _Loop:
                 if summary.frames == control.max_frames:
                     break
                 if self._outlets and not any(outlet.is_alive for outlet in self._outlets):
-                    _log.info("no output is left: stopping")
+                    _log.info("%sno output is left: stopping", control.prefix)
                     break
         except (CameraError, EngineError, RunError) as error:
-            _log.error("%s", error)
-            summary.failures.append(str(error))
+            _log.error("%s%s", control.prefix, error)
+            summary.cause = str(error)
+            summary.failures.append(summary.cause)
         finally:
             frames.close()
         summary.interrupted = control.stop.is_set()
@@ -164,12 +174,15 @@ class _Loop:
         summary.stages = self._times.percentiles()
         summary.peak_memory_mib = peak_memory_mib()
         if not (summary.frames or summary.bad_frames or summary.failures or summary.interrupted):
-            summary.failures.append(f"{self._info.name} gave no frame.")
-            _log.error("%s", summary.failures[-1])
+            summary.cause = f"{self._info.name} gave no frame."
+            summary.failures.append(summary.cause)
+            _log.error("%s%s", self._control.prefix, summary.cause)
         return summary
 
     def _drops(self) -> dict[str, int]:
         drops = {"newer frame came": self._feed.dropped}
+        if self._feed.lost:
+            drops["lost at the source"] = self._feed.lost
         return {**drops, **{outlet.name: outlet.dropped for outlet in self._outlets}}
 
     def _process(self, frame: Frame) -> None:
@@ -206,6 +219,7 @@ class _Loop:
             found=found,
             stages_ms=stages_ms,
             canvas=canvas,
+            camera=self._control.name,
         )
         for stage, duration_ms in stages_ms.items():
             self._times.add(stage, duration_ms)
@@ -222,7 +236,7 @@ class _Loop:
         for change in changes:
             self._state = change
             self._summary.camera_losses += change.state is CameraState.LOST
-            _log_state(self._info.name, change)
+            _log_state(self._control.prefix, self._info.name, change)
             self._show(change, is_change=True)
             self._shown_ns = now_ns
         state = self._state
@@ -231,7 +245,7 @@ class _Loop:
             self._shown_ns = now_ns
 
     def _show(self, change: StateChange, *, is_change: bool) -> None:
-        status = to_status(self._info.name, change, is_change=is_change)
+        status = to_status(self._info.name, change, is_change=is_change, camera=self._control.name)
         wanted = any(outlet.wants_canvas for outlet in self._outlets)
         if wanted and self._canvas.size and is_away(change):
             canvas = self._canvas.copy()
@@ -257,14 +271,14 @@ class _Loop:
         return self._canvas
 
 
-def _log_state(name: str, change: StateChange) -> None:
+def _log_state(prefix: str, name: str, change: StateChange) -> None:
     # Most reasons begin with the camera's name, too.
-    reason = f": {change.reason.removeprefix(f'{name} ')}" if change.reason else ""
+    reason = f": {change.reason}".replace(f": {name} ", ": it ", 1) if change.reason else ""
     level = logging.WARNING if change.state in (CameraState.STALLED, CameraState.LOST) else logging.INFO
     # A camera that stays away is opened again and again: only the first attempts are news.
     if change.attempt > 1 and change.state is not CameraState.LIVE:
         level = logging.DEBUG
-    _log.log(level, "%s is %s%s", name, change.state.value, reason)
+    _log.log(level, "%s%s is %s%s", prefix, name, change.state.value, reason)
 
 
 def _counted(result: FrameResult) -> list[int]:

@@ -39,6 +39,7 @@ class RunSummary:
         stages: Percentiles by stage, of the frames of that engine.
         peak_memory_mib: Largest resident size of the process.
         interrupted: Whether a stop was asked for before the source ended.
+        cause: Which of the failures ended it before its source did; empty if none.
     """
 
     frames: int = 0
@@ -53,6 +54,7 @@ class RunSummary:
     stages: dict[str, Percentiles] = field(default_factory=dict)
     peak_memory_mib: float = 0.0
     interrupted: bool = False
+    cause: str = ""
 
     @property
     def fps(self) -> float | None:

@@ -29,6 +29,7 @@ def to_record(result: FrameResult, *, masks: bool = False) -> dict[str, Any]:
     """
     return {
         "schema": SCHEMA,
+        **_name(result.camera),
         "source": _source(result.origin),
         "seq": result.seq,
         "time": _time(result.captured_at),
@@ -45,6 +46,7 @@ def to_state_record(status: CameraStatus) -> dict[str, Any]:
     """Return a change of a camera's state as JSON-ready values: `camera` tells it from a frame's record."""
     return {
         "schema": SCHEMA,
+        **_name(status.camera),
         "source": _source(status.origin),
         "time": _time(status.at),
         "camera": {
@@ -54,6 +56,11 @@ def to_state_record(status: CameraStatus) -> dict[str, Any]:
             "attempt": status.attempt,
         },
     }
+
+
+def _name(camera: str) -> dict[str, str]:
+    # Not `camera`: by that key, records of states are told from those of frames.
+    return {"camera_name": camera} if camera else {}
 
 
 def _source(origin: str) -> str:
