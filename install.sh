@@ -247,13 +247,20 @@ report() {
 
 may_ask() { [[ $assume_yes == no && -t 0 && -t 1 ]]; }
 
+# use_apt [PREFIX ...]: sets apt, the command that runs apt-get, behind a prefix such as sudo.
+# A machine that was just switched on may still be installing its own updates: wait for it.
+use_apt() {
+    apt=("$@" env DEBIAN_FRONTEND=noninteractive
+        apt-get --quiet --option Dpkg::Use-Pty=0 --option DPkg::Lock::Timeout=300)
+}
+
 install_packages() {
     ((${#missing[@]})) || return 0
     say "installing Debian packages: ${missing[*]}"
     type -P apt-get >/dev/null ||
         die "these are missing, and there is no apt-get: ${missing[*]}" \
             "Install what your system calls them, then run this again."
-    local as_root=() install=(install --yes --no-install-recommends "${missing[@]}")
+    local apt as_root=() install=(install --yes --no-install-recommends "${missing[@]}")
     local by_hand=("As root run: apt-get update && apt-get ${install[*]}"
         "and then this script again.")
     if may_ask; then
@@ -270,9 +277,7 @@ install_packages() {
         fi
         as_root=(sudo)
     fi
-    # A machine that was just switched on may still be installing its own updates: wait for it.
-    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
-        apt-get --quiet --option Dpkg::Use-Pty=0 --option DPkg::Lock::Timeout=300)
+    use_apt "${as_root[@]}"
     local apt_log
     apt_log=$(mktemp)
     if ! "${apt[@]}" "${install[@]}" >"$apt_log" 2>&1; then
@@ -302,10 +307,9 @@ install_test_packages() {
     done
     ((${#wanted[@]})) || return 0
     say "installing Debian packages for tests: ${wanted[*]}"
-    local as_root=()
+    local apt as_root=()
     ((EUID == 0)) || as_root=(sudo -n)
-    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
-        apt-get --quiet --option Dpkg::Use-Pty=0 --option DPkg::Lock::Timeout=300)
+    use_apt "${as_root[@]}"
     local install=(install --yes --no-install-recommends "${wanted[@]}")
     "${apt[@]}" "${install[@]}" >/dev/null 2>&1 ||
         { "${apt[@]}" update && "${apt[@]}" "${install[@]}"; } >/dev/null 2>&1 ||

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _MOST_DROPS = 0.02
 _MOST_AGE_MS = 1000.0
 # Controls by which a camera lengthens its exposure beyond the frame interval, in new and old kernels.
 _SLOWING_CONTROLS = ("exposure_dynamic_framerate", "exposure_auto_priority")
+_SLOWNESS = "in low light, a long exposure lowers the rate; else look at network, cable and processor."
 
 
 def problems(
@@ -32,18 +34,15 @@ def problems(
         states: Through which the camera went.
         ioctl: Asks V4L2 drivers.
     """
-    lines = []
+    lines = _losses(states, seen.failure)
     if seen.failure is not None:
         lines.append(seen.failure)
-    elif not seen.frames:
-        lines.append("No frame came.")
-    lines += [
-        f"It was {change.state.value}: {change.reason or 'no reason is known'}"
-        for change in states
-        if change.state in {CameraState.STALLED, CameraState.LOST} and change.reason != seen.failure
-    ]
+    elif seen.first_frame_s is None:
+        lines.append("No frame came before it was stopped." if seen.stopped else "No frame came.")
     if seen.bad_frames:
-        lines.append(f"{seen.bad_frames} frames could not be decoded: check the cable and the connection.")
+        many = "1 frame" if seen.bad_frames == 1 else f"{seen.bad_frames} frames"
+        where = "cable and connection" if seen.info.live else "the file"
+        lines.append(f"{many} could not be decoded: check {where}.")
     if len(seen.sizes) > 1:
         sizes = ", ".join(f"{width}x{height}" for width, height in seen.sizes)
         lines.append(f"The size changed while it ran: {sizes}.")
@@ -52,12 +51,25 @@ def problems(
     return lines
 
 
+def _losses(states: Iterable[StateChange], failure: str | None) -> list[str]:
+    """Return a line for each way in which the camera was lost, however often that happened."""
+    kinds: dict[str, list[str]] = {}
+    for change in states:
+        # One that stalls is lost by that: the same reason follows.
+        if change.state is CameraState.LOST and change.reason != failure:
+            kinds.setdefault(re.sub(r"\d+", "0", change.reason), []).append(change.reason)
+    return [
+        f"It was lost{f' {len(reasons)} times' if len(reasons) > 1 else ''}: {reasons[-1]}"
+        for reasons in kinds.values()
+    ]
+
+
 def _rate_problems(seen: Measurement, uri: Uri, ioctl: Ioctl) -> list[str]:
     nominal, lines = seen.info.fps, []
     if nominal and seen.fps is not None and seen.fps < _LEAST_RATE * nominal:
         lines.append(
             f"It gives {seen.fps:.1f} instead of {nominal:.4g} fps: "
-            + (_v4l2_slowness(uri, ioctl) if uri.scheme == "v4l2" else _slowness(seen))
+            + (_v4l2_slowness(uri, ioctl) if uri.scheme == "v4l2" else _SLOWNESS)
         )
     if uri.scheme == "v4l2" and nominal:
         lines += _v4l2_better_format(uri, nominal, ioctl)
@@ -87,12 +99,6 @@ def _time_problems(seen: Measurement) -> list[str]:
             "holds them back."
         )
     return lines
-
-
-def _slowness(seen: Measurement) -> str:
-    if seen.dropped:
-        return "frames are lost on the way."
-    return "in low light, a long exposure lowers the rate; else look at network, cable and processor."
 
 
 def _v4l2_slowness(uri: Uri, ioctl: Ioctl) -> str:

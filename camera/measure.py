@@ -14,6 +14,8 @@ from camera.errors import BadFrameError, CameraError, EndOfStream
 
 _TICK_S = 0.1
 _JOIN_TIMEOUT_S = 10.0
+# FFmpeg hands out at once what it gathered while a stream was opened: about a second of it.
+SETTLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Measurement:
         info: What it says of itself.
         open_s: How long it took to open.
         first_frame_s: From the start of opening until the first frame was here; None without a frame.
-        frames: How many came.
+        frames: How many came and were measured; those of a camera's first second are not.
         dropped: How many did not, by gaps in their numbers at the source.
         bad_frames: How many could not be decoded.
         fps: Frames per second at the source, by its timestamps; None with less than two frames.
@@ -43,6 +45,7 @@ class Measurement:
         sizes: (width, height) of the frames, in order of appearance.
         ended: Whether the source came to its end.
         failure: What it failed with, None where it did not.
+        stopped: Whether it was stopped before the time was over.
     """
 
     info: SourceInfo
@@ -59,12 +62,15 @@ class Measurement:
     sizes: tuple[tuple[int, int], ...]
     ended: bool
     failure: str | None
+    stopped: bool = False
 
 
 @dataclass(slots=True)
 class _Tally:
     """What is noted of each frame."""
 
+    settle_s: float = 0.0
+    settled_ns: int | None = None  # from then on, frames are measured
     frames: int = 0
     dropped: int = 0
     bad_frames: int = 0
@@ -77,9 +83,17 @@ class _Tally:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     last: tuple[int, int] | None = None  # seq, captured_ns
 
+    def begin_anew(self) -> None:
+        """Let a camera settle that was opened again."""
+        self.settled_ns = self.last = None
+
     def add(self, frame: Frame, now_ns: int) -> None:
-        self.frames += 1
         self.sizes[frame.image.shape[1], frame.image.shape[0]] += 1
+        if self.settled_ns is None:
+            self.settled_ns = now_ns + round(self.settle_s * 1e9)
+        if now_ns < self.settled_ns:
+            return
+        self.frames += 1
         self.ages_ms.append((now_ns - frame.captured_ns) / 1e6)
         self.in_future += frame.captured_ns > now_ns
         if self.last is not None:
@@ -101,33 +115,42 @@ def measure(
     seconds: float,
     *,
     patience_s: float = 10.0,
+    settle_s: float = SETTLE_S,
     stop: threading.Event | None = None,
-) -> Measurement:
+) -> Measurement | None:
     """Open a source, read it for a while, and close it.
 
     Args:
         source: Not opened yet.
-        seconds: How long, counted from the first frame.
+        seconds: How long, counted from the first frame, or from when a camera has settled.
         patience_s: So long without a frame, it is given up.
-        stop: Ends it early.
+        settle_s: So long after it was opened, a camera's frames say nothing of its rate.
+        stop: Ends it early, while it is opened, too.
+
+    Returns:
+        What was seen; None where it was stopped before it was open.
 
     Raises:
         CameraError: It cannot be opened.
     """
-    tally = _Tally()
     began = time.monotonic()
+    watch = _Watch(source, patience_s, stop)
     try:
-        info = source.open()
-        opened = time.monotonic()
-        watch = _Watch(source, patience_s, stop)
         try:
-            first, ended, failure = _read(source, seconds, tally, watch)
-        finally:
-            watch.end()
+            info = source.open()
+        except CameraError:
+            if watch.stopped:
+                return None
+            raise
+        opened = time.monotonic()
+        watch.saw_life()
+        tally = _Tally(settle_s if info.live else 0.0)
+        first, ended, failure = _read(source, seconds, tally, watch)
     finally:
+        watch.end()
         source.close()
     if watch.gave_up and failure is None:
-        failure = f"No frame came for {patience_s:g} s."
+        failure = f"No frame came for {patience_s:g} s: it was given up."
     fps = tally.source_intervals / tally.source_ns * 1e9 if tally.source_ns else None
     return Measurement(
         info=info,
@@ -144,11 +167,12 @@ def measure(
         sizes=tuple(tally.sizes),
         ended=ended,
         failure=failure,
+        stopped=watch.stopped,
     )
 
 
 class _Watch:
-    """Closes a source that gives no frames, so that whoever reads it wakes up."""
+    """Closes a source that gives no frames, or at a stop, so that whoever opens or reads it wakes up."""
 
     def __init__(self, source: FrameSource, patience_s: float, stop: threading.Event | None) -> None:
         self.gave_up = False
@@ -156,12 +180,12 @@ class _Watch:
         self._source = source
         self._patience_s = patience_s
         self._stop = stop
-        self._last = time.monotonic()
+        self._last: float | None = None  # while it is opened, the source itself knows how long to wait
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="camera-probe-watch", daemon=True)
         self._thread.start()
 
-    def saw_frame(self) -> None:
+    def saw_life(self) -> None:
         self._last = time.monotonic()
 
     def end(self) -> None:
@@ -171,7 +195,8 @@ class _Watch:
     def _run(self) -> None:
         while not self._over.wait(_TICK_S):
             self.stopped = self._stop is not None and self._stop.is_set()
-            self.gave_up = not self.stopped and time.monotonic() - self._last > self._patience_s
+            silent_s = 0.0 if self._last is None else time.monotonic() - self._last
+            self.gave_up = not self.stopped and silent_s > self._patience_s
             if self.stopped or self.gave_up:
                 self._source.close()
                 return
@@ -182,7 +207,9 @@ def _read(
 ) -> tuple[float | None, bool, str | None]:
     """Return when the first frame came, whether the source ended by itself, and what it failed with."""
     first: float | None = None
-    while first is None or time.monotonic() - first < seconds:
+    reconnects = 0
+    # A source that was closed before it was open may not have noticed.
+    while not watch.stopped and (first is None or time.monotonic() - first < tally.settle_s + seconds):
         try:
             frame = source.read()
         except EndOfStream:
@@ -194,8 +221,11 @@ def _read(
             return first, False, None if watch.gave_up or watch.stopped else str(error)
         with frame:
             now_ns = time.monotonic_ns()
-            watch.saw_frame()
+            watch.saw_life()
             first = now_ns / 1e9 if first is None else first
+            if getattr(source, "reconnects", 0) > reconnects:
+                reconnects += 1
+                tally.begin_anew()
             tally.add(frame, now_ns)
     return first, False, None
 

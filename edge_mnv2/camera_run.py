@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from camera import CameraError, FrameSource, SourceInfo, StateChange, open_source
 from camera.credentials import uri_without_credentials, without_credentials
 from camera.session_writer import Recorded, SessionWriter
-from camera.uri import parse_uri
 from edge_mnv2.errors import EdgeMnv2Error, OutputPathError
 from edge_mnv2.event_hub import EventHub
 from edge_mnv2.mailbox import Mailbox
@@ -22,10 +22,24 @@ from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.settings import CameraSettings
 from edge_mnv2.sinks.base import SinkSpec, check_outputs
 from edge_mnv2.sinks.specs import jsonl_rotation, jsonl_spec, pictures_spec, session_spec, video_spec
-from edge_mnv2.sinks.video import check_video_path
 from edge_mnv2.telemetry.camera_meter import CameraMeter
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a camera's loop is connected with.
+
+    Attributes:
+        on_frame: As `pipeline.RunControl.on_frame`.
+        read_device: As `pipeline.RunControl.read_device`.
+        events: Where events of all kinds come together.
+    """
+
+    on_frame: Callable[[int, int | None], None] | None
+    read_device: Callable[[], DeviceReading | None]
+    events: EventHub
 
 
 class CameraRun:
@@ -35,10 +49,8 @@ class CameraRun:
         name: Empty where there is only one.
         settings: Of this camera; what of them concerns outputs may be replaced while it runs.
         stop: Set by whoever wants its loop to end.
+        surroundings: What is around it.
         waits: Whether to go on trying where it does not answer at the start.
-        on_frame: As `pipeline.RunControl.on_frame`.
-        read_device: As `pipeline.RunControl.read_device`.
-        events: Where events of all kinds come together; None for nowhere.
 
     Attributes:
         control: What its loop is watched and told by.
@@ -55,11 +67,9 @@ class CameraRun:
         name: str,
         settings: CameraSettings,
         stop: threading.Event,
+        surroundings: Surroundings,
         *,
         waits: bool = False,
-        on_frame: Callable[[int, int | None], None] | None = None,
-        read_device: Callable[[], DeviceReading | None] = lambda: None,
-        events: EventHub | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -71,16 +81,15 @@ class CameraRun:
         self.control = RunControl(
             stop=stop,
             max_frames=settings.max_frames,
-            on_frame=on_frame,
+            on_frame=surroundings.on_frame,
             states=states,
             shows_hud=lambda: self._hud_is_on,
             meter=self.meter,
-            read_device=read_device,
-            on_trouble=None if events is None else events.tell,
+            read_device=surroundings.read_device,
+            on_trouble=surroundings.events.tell,
+            name=name,
         )
-        self._forget_events: Callable[[], None] = lambda: None
-        if events is not None:
-            self._forget_events = events.add(self.control.events.put)
+        self._forget_events = surroundings.events.add(self.control.events.put)
         if settings.record_session is None:
             self._source: FrameSource = open_source(settings.source, options, states.put)
             return
@@ -144,32 +153,6 @@ class CameraRun:
             self.session.close()
 
 
-def check_between(cameras: Mapping[str, CameraSettings], token_file: Path | None) -> None:
-    """Refuse files that are given for two outputs, or that another camera reads.
-
-    Raises:
-        OutputPathError: Naming the path.
-        RequestError: A video has a name that says no format we write.
-    """
-    seen: set[Path] = set()
-    read = {path.resolve() for path in map(_file_of, cameras.values()) if path is not None}
-    read |= set() if token_file is None else {token_file.resolve()}
-    for name, camera in cameras.items():
-        if camera.video is not None:
-            check_video_path(camera.video)
-        for path in (camera.video, camera.jsonl, camera.pictures, camera.record_session):
-            if path is None:
-                continue
-            # Standard output has one place, too: long lines of several cameras would tear each other.
-            place = path if str(path) == "-" else path.resolve()
-            if place in read:
-                raise OutputPathError(f"{path} holds what this run reads: choose another path.")
-            if place in seen:
-                where = f" ({name})" if name else ""
-                raise OutputPathError(f"{path} is given for two outputs{where}: choose another path.")
-            seen.add(place)
-
-
 def _open_session(settings: CameraSettings, path: Path) -> SessionWriter:
     limit = settings.session_max_mb
     try:
@@ -186,11 +169,6 @@ def _finish_session(session: SessionWriter, summary: RunSummary) -> None:
     summary.drops[f"session {session.path}"] = session.dropped
     if session.failure is not None and not session.is_full:
         summary.failures.append(session.failure)
-
-
-def _file_of(camera: CameraSettings) -> Path | None:
-    uri = parse_uri(camera.source)
-    return Path(uri.address) if uri.scheme in ("file", "replay") else None
 
 
 def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:

@@ -9,8 +9,8 @@ from camera import CameraState, StateChange
 from edge_mnv2.results import CameraStatus
 
 
-def to_status(origin: str, change: StateChange, *, is_change: bool = True) -> CameraStatus:
-    """Return a change as sinks take it, with wall times."""
+def to_status(origin: str, change: StateChange, *, is_change: bool = True, camera: str = "") -> CameraStatus:
+    """Return a change as sinks take it, with wall times; see `CameraStatus`."""
     now, now_ns = datetime.now(timezone.utc), time.monotonic_ns()
 
     def wall_time(at_ns: int) -> datetime:
@@ -25,6 +25,7 @@ def to_status(origin: str, change: StateChange, *, is_change: bool = True) -> Ca
         attempt=change.attempt,
         is_change=is_change,
         shown_ns=now_ns,
+        camera=camera,
     )
 
 

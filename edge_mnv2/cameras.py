@@ -6,13 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from camera import CameraError
-from edge_mnv2.errors import EdgeMnv2Error
+from camera import AccessDeniedError, CameraError, SourceNotFoundError, UnsupportedSourceError
+from edge_mnv2.errors import EdgeMnv2Error, RequestError, RunError
 from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.threads import Worker
 
 # How long a signal may wait for its handler, which runs between two joins.
 _POLL_S = 0.2
+# What the user can put right.
+_WRONG = (RequestError, SourceNotFoundError, UnsupportedSourceError, AccessDeniedError)
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ def run_side_by_side(
         Their summaries, by name.
 
     Raises:
-        CameraError, EdgeMnv2Error: Not one of them could begin; the first one's error.
+        RequestError, RunError: Not one of them could begin: each was told to do what it cannot, or failed.
     """
     workers = {name: _Loop(name, loop) for name, loop in loops.items()}
     pause_s = _POLL_S / len(workers)
@@ -42,9 +44,11 @@ def run_side_by_side(
     for worker in workers.values():
         if worker.bug is not None:
             raise worker.bug
-    refusals = [worker.refusal for worker in workers.values()]
-    if all(refusals) and refusals[0] is not None:
-        raise refusals[0]
+    refusals = [worker.refusal for worker in workers.values() if worker.refusal is not None]
+    if len(refusals) == len(workers):
+        is_request = all(isinstance(refusal, _WRONG) for refusal in refusals)
+        # Why, each of them has said.
+        raise (RequestError if is_request else RunError)("None of the cameras could begin.") from refusals[0]
     return {name: worker.summary for name, worker in workers.items()}
 
 

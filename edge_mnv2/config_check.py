@@ -2,46 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from camera import CameraError
-from camera.uri import raw_source
-from edge_mnv2.camera_run import check_between
+from camera.uri import parse_uri, raw_source
+from edge_mnv2.camera_checks import check_cameras
+from edge_mnv2.config import Problem, judge_config, problem_lines
+from edge_mnv2.config_words import path_words
 from edge_mnv2.errors import EdgeMnv2Error, RequestError
-from edge_mnv2.settings import RunConfig
+from edge_mnv2.settings import CameraSettings, RunConfig
 from edge_mnv2.web.access import check_token, read_token
 from edge_mnv2.web.address import parse_web_address
-from edge_mnv2.zoo.model import load_model, make_network
+from edge_mnv2.yaml_file import Place
+from edge_mnv2.zoo.model import DecoderOptions, Model, load_model, make_network
 
 
-def check_settings(settings: RunConfig) -> None:
-    """Refuse settings with which a run could not begin on any device.
+def check_file(path: Path) -> RunConfig:
+    """Read a file of settings and judge all that can be judged without opening cameras or outputs.
+
+    Args:
+        path: As for `read_config`.
 
     Raises:
         RequestError: All that is wrong at once, one line each.
     """
-    each = settings.each_camera()
-    wrong: list[str] = []
+    verdict = judge_config(path, {})
+    problems = list(verdict.problems)
+    if verdict.settings is not None:
+        for place, words in _wrong(verdict.settings):
+            problems.append(Problem(_line(place, words), verdict.file.line_of(place)))
+    if problems or verdict.settings is None:
+        raise RequestError(problem_lines(path, problems))
+    return verdict.settings
 
-    def attempt(judge: Callable[[], object], name: str = "") -> None:
-        try:
-            judge()
-        except (CameraError, EdgeMnv2Error) as error:
-            line = f"cameras.{name}: {error}" if name else str(error)
-            if line not in wrong:
-                wrong.append(line)
 
-    for name, camera in each.items():
-        attempt(lambda source=camera.source: raw_source(source), name)  # type: ignore[misc]  # bound at once
-    attempt(lambda: check_between(each, settings.web_token_file))
-    attempt(lambda: _check_web(settings))
-    model = []
-    attempt(lambda: model.append(load_model(settings.model, settings.predictor_options().variant)))
-    for name, camera in each.items():
-        for loaded in model:
-            attempt(lambda of=camera, m=loaded: make_network(m, of.decoder_options()), name)  # type: ignore[misc]  # bound at once
+def check_settings(settings: RunConfig) -> None:
+    """Refuse settings with which a run could not begin on this device.
+
+    Raises:
+        RequestError: All that is wrong at once, one line each.
+    """
+    wrong = [_line(place, words) for place, words in _wrong(settings)]
     if wrong:
         raise RequestError("\n".join(wrong))
+
+
+def _wrong(settings: RunConfig) -> Iterator[tuple[Place, str]]:
+    """Yield the place of each wrong setting, and what is wrong; an empty place is between settings."""
+    each = settings.each_camera()
+    places: dict[str, Place] = {name: ("cameras", name) if name else () for name in each}
+    readable = {}
+    for name, camera in each.items():
+        wrong = _complaint(lambda source=camera.source: raw_source(source))  # type: ignore[misc]  # bound at once
+        if wrong is not None:
+            yield (*places[name], "source"), wrong
+        if _complaint(lambda source=camera.source: parse_uri(source)) is None:  # type: ignore[misc]  # as well
+            readable[name] = camera
+    if (wrong := _complaint(lambda: check_cameras(readable, settings.web_token_file))) is not None:
+        yield (), wrong
+    if (wrong := _complaint(lambda: _check_web(settings))) is not None:
+        yield ("web",), wrong
+    model = []
+    variant = settings.predictor_options().variant
+    if (wrong := _complaint(lambda: model.append(load_model(settings.model, variant)))) is not None:
+        yield ("model",), wrong
+    for loaded in model:
+        said: set[str] = set()
+        for name, camera in each.items():
+            for setting, wrong in _wrong_of_decoder(loaded, camera):
+                inherited = name and getattr(camera, setting) == getattr(settings, setting)
+                place: Place = (setting,) if inherited else (*places[name], setting)
+                if not (inherited and wrong in said):
+                    yield place, wrong
+                said.add(wrong)
+
+
+def _wrong_of_decoder(model: Model, camera: CameraSettings) -> Iterator[tuple[str, str]]:
+    """Yield the name of each setting that this model cannot follow, and why."""
+    options = camera.decoder_options()
+    for setting in ("threshold", "classes", "top_k", "masks"):
+        alone = DecoderOptions(**{setting: getattr(options, setting)})
+        if (wrong := _complaint(lambda alone=alone: make_network(model, alone))) is not None:  # type: ignore[misc]  # bound at once
+            yield setting, wrong
 
 
 def _check_web(settings: RunConfig) -> None:
@@ -49,3 +92,15 @@ def _check_web(settings: RunConfig) -> None:
         return
     token = None if settings.web_token_file is None else read_token(settings.web_token_file)
     check_token(parse_web_address(settings.web), token)
+
+
+def _complaint(judge: Callable[[], object]) -> str | None:
+    try:
+        judge()
+    except (CameraError, EdgeMnv2Error) as error:
+        return str(error)
+    return None
+
+
+def _line(place: Place, words: str) -> str:
+    return f"{path_words(place)}: {words}" if place else words

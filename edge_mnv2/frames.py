@@ -55,6 +55,7 @@ class FrameFeed:
         info: What it said when it was opened.
         stop: Set by whoever wants the feed to end.
         on_read: Called with the milliseconds that a lossless read took.
+        prefix: What begins a message about this source.
 
     Attributes:
         bad_frames: Frames that could not be decoded; each was logged.
@@ -66,12 +67,14 @@ class FrameFeed:
         info: SourceInfo,
         stop: threading.Event,
         on_read: Callable[[float], None],
+        prefix: str = "",
     ) -> None:
         self.bad_frames = 0
         self._source = source
         self._info = info
         self._stop = stop
         self._on_read = on_read
+        self._prefix = prefix
         self._ended = threading.Event()
         self._slot: LatestSlot[Frame] = LatestSlot()
 
@@ -79,6 +82,11 @@ class FrameFeed:
     def dropped(self) -> int:
         """Live frames that a newer one displaced, here or in what the source does by itself."""
         return self._slot.dropped + int(getattr(self._source, "dropped", 0))
+
+    @property
+    def lost(self) -> int:
+        """Live frames that the source or its driver lost or passed over."""
+        return int(getattr(self._source, "lost", 0))
 
     def frames(self) -> Generator[Frame | None, None, None]:
         """Yield frames until the source ends or a stop is asked for; the caller releases them.
@@ -127,7 +135,7 @@ class FrameFeed:
         if not worker.join(_FINISH_S):
             self._source.close()
             if not worker.join(_WAKE_S):
-                _log.error("%s does not stop: its driver hangs", self._info.name)
+                _log.error("%s%s does not stop: its driver hangs", self._prefix, self._info.name)
 
     def _capture(self) -> None:
         """Put frame after frame into the slot; runs in its own thread."""
@@ -146,5 +154,5 @@ class FrameFeed:
             self._slot.close(cause)
 
     def _note_bad(self, error: BadFrameError) -> None:
-        _log.error("%s", error)
+        _log.error("%s%s", self._prefix, error)
         self.bad_frames += 1

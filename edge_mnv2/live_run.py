@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from camera.credentials import without_credentials
-from edge_mnv2.camera_run import CameraRun, check_between
+from edge_mnv2.camera_checks import check_cameras, for_each
+from edge_mnv2.camera_run import CameraRun, Surroundings
 from edge_mnv2.cameras import run_side_by_side
 from edge_mnv2.event_hub import EventHub
 from edge_mnv2.predictor import Predictor, open_predictor
 from edge_mnv2.readings import DeviceReading
 from edge_mnv2.run_summary import RunSummary
-from edge_mnv2.settings import RunConfig
+from edge_mnv2.settings import CameraSettings, RunConfig
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.specs import window_spec
 from edge_mnv2.telemetry.sampler import DeviceSampler
@@ -32,7 +33,7 @@ def run_settings(
     settings: RunConfig,
     kept: Sequence[Path],
     stop: threading.Event,
-    on_frame: Callable[[int, int | None], None] | None = None,
+    on_frame: Mapping[str, Callable[[int, int | None], None]] | None = None,
 ) -> dict[str, RunSummary]:
     """Run until every source ends or a stop is asked for.
 
@@ -40,49 +41,41 @@ def run_settings(
         settings: What to do.
         kept: Files that no output may take the place of.
         stop: Set by whoever wants the run to end.
-        on_frame: As `pipeline.RunControl.on_frame`; with several cameras nobody is told.
+        on_frame: As `pipeline.RunControl.on_frame`, by name of the camera, as below.
 
     Returns:
         What each camera did, by name; the name is empty where there is only one.
 
     Raises:
-        CameraError: No source can be opened.
-        RequestError: The settings cannot be followed.
+        CameraError: The source cannot be opened.
+        RequestError: The settings cannot be followed; of several cameras, a line for each that is wrong.
         EngineError, RunError: The model cannot be run.
     """
     each = settings.each_camera()
-    check_between(each, settings.web_token_file)
+    check_cameras(each, settings.web_token_file)
+    on_frame = on_frame or {}
     with ExitStack() as stack:
         events = EventHub()
         sampler = DeviceSampler(on_event=events.tell)
         stack.callback(sampler.close)
-        cameras: list[CameraRun] = []
-        for name, camera in each.items():
+
+        def make(name: str, camera: CameraSettings) -> CameraRun:
             # One of several is waited for: after a power cut it may start more slowly than this device.
-            told = None if name else on_frame
-            cameras.append(
-                CameraRun(
-                    name,
-                    camera,
-                    stop,
-                    waits=bool(name),
-                    on_frame=told,
-                    read_device=sampler.latest,
-                    events=events,
-                )
-            )
-            stack.callback(cameras[-1].close)
+            surroundings = Surroundings(on_frame.get(name), sampler.latest, events)
+            run = CameraRun(name, camera, stop, surroundings, waits=bool(name))
+            stack.callback(run.close)
+            return run
+
+        cameras = for_each(each, make)
         services = Services.open(settings, stop, sampler.latest)
         stack.callback(services.close)
         predictor = open_predictor(settings.model, settings.predictor_options())
         stack.callback(predictor.close)
-        loops = {}
-        for camera_run in cameras:
-            own = predictor
-            if camera_run.name:
-                own = predictor.for_camera(camera_run.settings.decoder_options())
-            loops[camera_run.name] = services.loop(camera_run, own, kept)
-        return {"": loops[""]()} if "" in loops else run_side_by_side(loops, stop)
+        if "" in each:
+            return {"": services.loop(cameras[""], predictor, kept)()}
+        each_own = for_each(each, lambda _, camera: predictor.for_camera(camera.decoder_options()))
+        loops = {name: services.loop(run, each_own[name], kept) for name, run in cameras.items()}
+        return run_side_by_side(loops, stop)
 
 
 @dataclass(frozen=True, slots=True)

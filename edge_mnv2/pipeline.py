@@ -57,6 +57,7 @@ class RunControl:
         outputs: Where others than those of the beginning are asked for.
         events: What the outputs are to hear of beside results and states.
         on_trouble: Told when an output of a live source begins to fail, and when it works again.
+        name: Of the camera, for records and messages; empty where there is only one.
     """
 
     stop: threading.Event
@@ -69,6 +70,12 @@ class RunControl:
     outputs: OutputBox = field(default_factory=OutputBox)
     events: Mailbox[DeviceEvent] = field(default_factory=Mailbox)
     on_trouble: Callable[[DeviceEvent], None] | None = None
+    name: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What begins a message about this camera."""
+        return f"{self.name}: " if self.name else ""
 
 
 def run_pipeline(
@@ -124,7 +131,9 @@ class _Loop:
         self._times = StageTimes()
         self._rate = RateMeter()
         self._summary = RunSummary()
-        self._feed = FrameFeed(source, info, control.stop, lambda ms: self._times.add("read", ms))
+        self._feed = FrameFeed(
+            source, info, control.stop, lambda ms: self._times.add("read", ms), control.prefix
+        )
         control.meter.drops = self._drops
 
     def run(self) -> RunSummary:
@@ -151,10 +160,10 @@ class _Loop:
                 if summary.frames == control.max_frames:
                     break
                 if self._outlets.are_gone:
-                    _log.info("no output is left: stopping")
+                    _log.info("%sno output is left: stopping", control.prefix)
                     break
         except (CameraError, EngineError, RunError) as error:
-            _log.error("%s", error)
+            _log.error("%s%s", control.prefix, error)
             summary.cause = str(error)
             summary.has_engine_failed = not isinstance(error, CameraError)
             summary.failures.append(summary.cause)
@@ -174,11 +183,12 @@ class _Loop:
         if not (summary.frames or summary.bad_frames or summary.failures or summary.interrupted):
             summary.cause = f"{self._info.name} gave no frame."
             summary.failures.append(summary.cause)
-            _log.error("%s", summary.cause)
+            _log.error("%s%s", self._control.prefix, summary.cause)
         return summary
 
     def _drops(self) -> dict[str, int]:
-        return {"newer frame came": self._feed.dropped, **self._outlets.drops()}
+        lost = {"lost at the source": self._feed.lost} if self._feed.lost else {}
+        return {"newer frame came": self._feed.dropped, **lost, **self._outlets.drops()}
 
     def _process(self, frame: Frame) -> None:
         found, stages_ms = self._predictor.predict(frame.image)
@@ -216,6 +226,7 @@ class _Loop:
             stages_ms=stages_ms,
             canvas=canvas,
             device=device,
+            camera=self._control.name,
         )
         self._control.meter.result(result, self._predictor.backend, self._predictor.precision)
         for stage, duration_ms in stages_ms.items():
@@ -234,7 +245,7 @@ class _Loop:
         for change in changes:
             self._state = change
             self._summary.camera_losses += change.state is CameraState.LOST
-            _log_state(self._info.name, change)
+            _log_state(self._control.prefix, self._info.name, change)
             self._show(change, is_change=True)
             self._shown_ns = now_ns
         state = self._state
@@ -243,7 +254,7 @@ class _Loop:
             self._shown_ns = now_ns
 
     def _show(self, change: StateChange, *, is_change: bool) -> None:
-        status = to_status(self._info.name, change, is_change=is_change)
+        status = to_status(self._info.name, change, is_change=is_change, camera=self._control.name)
         self._control.meter.state(status)
         if self._outlets.wants_canvas and self._canvas.size and is_away(change):
             canvas = self._canvas.copy()
@@ -267,14 +278,14 @@ class _Loop:
         return self._canvas
 
 
-def _log_state(name: str, change: StateChange) -> None:
+def _log_state(prefix: str, name: str, change: StateChange) -> None:
     # Most reasons begin with the camera's name, too.
-    reason = f": {change.reason.removeprefix(f'{name} ')}" if change.reason else ""
+    reason = f": {change.reason}".replace(f": {name} ", ": it ", 1) if change.reason else ""
     level = logging.WARNING if change.state in (CameraState.STALLED, CameraState.LOST) else logging.INFO
     # A camera that stays away is opened again and again: only the first attempts are news.
     if change.attempt > 1 and change.state is not CameraState.LIVE:
         level = logging.DEBUG
-    _log.log(level, "%s is %s%s", name, change.state.value, reason)
+    _log.log(level, "%s%s is %s%s", prefix, name, change.state.value, reason)
 
 
 def _counted(result: FrameResult) -> list[int]:

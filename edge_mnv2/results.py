@@ -115,6 +115,7 @@ class FrameResult:
         canvas: The frame with the overlay on it, (H, W, 3) BGR; None when no sink wants pixels. It belongs to
             the loop and is valid until `write` returns: a sink that keeps it copies it.
         device: What the device said last; None where nobody asks it.
+        camera: The name that the settings give to the camera; empty where there is only one.
     """
 
     origin: str
@@ -131,6 +132,7 @@ class FrameResult:
     stages_ms: Mapping[str, float]
     canvas: NDArray[np.uint8] | None
     device: DeviceReading | None = None
+    camera: str = ""
 
     def label(self, class_id: int) -> str:
         """Return the label of a class, or its number where it has none."""
@@ -147,7 +149,7 @@ class CameraStatus:
 
     Attributes:
         origin: The device or stream, without credentials.
-        state: `opening`, `live`, `stalled`, `lost` or `reconnecting`.
+        state: `opening`, `live`, `stalled`, `lost` or `reconnecting`; in the live view alone `ended`, too.
         reason: Why, as a sentence; empty where the state says it all.
         at: When this began.
         lost_since: Time of the last frame; None while the camera is live, and before its first frame.
@@ -156,6 +158,7 @@ class CameraStatus:
         shown_ns: Now, `time.monotonic_ns` domain.
         canvas: The last frame with its overlay and a banner that says since when it is lost; None when
             no sink wants pixels, before the first frame, and while it is live. As `FrameResult.canvas`.
+        camera: As `FrameResult.camera`.
     """
 
     origin: str
@@ -167,6 +170,7 @@ class CameraStatus:
     is_change: bool = True
     shown_ns: int = 0
     canvas: NDArray[np.uint8] | None = None
+    camera: str = ""
 
     def with_own_canvas(self) -> CameraStatus:
         """Return this status with a copy of the canvas, for a sink that works later."""

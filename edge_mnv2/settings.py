@@ -73,6 +73,28 @@ class PipelineSettings(BaseModel):
         float,
         Field(gt=0, le=3600, description="A camera is opened anew after so many seconds without a frame"),
     ] = 2.0
+    retry_first: Annotated[
+        bool | None,
+        Field(
+            description="Wait for a camera that is not there at the start; left out: where it is one of "
+            "several"
+        ),
+    ] = None
+    max_attempts: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            ge=1,
+            description="Give a lost camera up after so many attempts in a row; left out: never",
+        ),
+    ] = None
+    max_pause_s: Annotated[
+        float,
+        Field(ge=0.1, le=3600, description="Longest pause between attempts while it is away for minutes"),
+    ] = 2.0
+    long_pause_s: Annotated[
+        float, Field(ge=0.1, le=86400, description="Longest pause once it is away for five minutes")
+    ] = 15.0
     rotate: Annotated[Literal[0, 90, 180, 270], Field(description="Turn frames clockwise, in degrees")] = 0
     flip: Annotated[Literal["horizontal", "vertical", "both"] | None, Field(description="Mirror frames")] = (
         None
@@ -144,12 +166,18 @@ class PipelineSettings(BaseModel):
         """Return how the camera is to be driven.
 
         Args:
-            waits: Whether to go on trying where it does not answer at the start.
+            waits: Whether to go on trying where it is not there at the start and no setting says so.
         """
         return CameraOptions(
             isolation=self.isolation,
             transform=Transform(None if self.crop is None else parse_crop(self.crop), self.rotate, self.flip),
-            supervision=Supervision(stall_s=self.stall_s, retry_first=waits),
+            supervision=Supervision(
+                stall_s=self.stall_s,
+                max_pause_s=self.max_pause_s,
+                long_pause_s=self.long_pause_s,
+                max_attempts=self.max_attempts,
+                retry_first=waits if self.retry_first is None else self.retry_first,
+            ),
         )
 
     def decoder_options(self) -> DecoderOptions:

@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from camera import CameraError, SourceNotFoundError
+from camera import CameraError, SourceNotFoundError, UnsupportedSourceError
 from edge_mnv2.cameras import run_side_by_side
-from edge_mnv2.errors import RequestError
+from edge_mnv2.errors import RequestError, RunError
 from edge_mnv2.run_summary import RunSummary
 
 WAIT_S = 30
+BAD_URI = UnsupportedSourceError("no such kind")
 
 
 def raising(error: Exception) -> Callable[[], RunSummary]:
@@ -44,10 +45,16 @@ def test_a_camera_that_cannot_be_opened_leaves_the_others_alone(caplog: pytest.L
     assert caplog.messages == ["door: There is no camera."]
 
 
-@pytest.mark.parametrize("error", [CameraError("away"), RequestError("wrong")])
-def test_where_none_can_begin_the_first_error_is_raised(error: Exception) -> None:
-    with pytest.raises(type(error), match=str(error)):
-        run_side_by_side({"a": raising(error), "b": raising(CameraError("other"))}, threading.Event())
+@pytest.mark.parametrize(
+    ("first", "raised"),
+    [(CameraError("away"), RunError), (RequestError("no"), RequestError), (BAD_URI, RequestError)],
+)
+def test_where_none_can_begin_each_says_why_once(
+    first: Exception, raised: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(raised, match="None of the cameras could begin"):
+        run_side_by_side({"a": raising(first), "b": raising(RequestError("wrong"))}, threading.Event())
+    assert sorted(caplog.messages) == [f"a: {first}", "b: wrong"]
 
 
 def test_a_bug_in_one_loop_ends_them_all_and_is_raised() -> None:

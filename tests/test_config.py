@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camera import Transform
+from camera import Supervision, Transform
 from edge_mnv2.config import RunConfig, read_config
 from edge_mnv2.errors import RequestError
 from edge_mnv2.predictor import PredictorOptions
@@ -214,6 +214,17 @@ def test_one_camera_is_all_of_it() -> None:
     assert (options.isolation, options.transform.flip, options.supervision.stall_s) == ("thread", "both", 5)
 
 
+def test_how_a_camera_comes_back_can_be_said() -> None:
+    camera = read_config(None, {"source": "0"}).each_camera()[""]
+    assert camera.camera_options().supervision == Supervision()
+    assert camera.camera_options(waits=True).supervision == Supervision(retry_first=True)
+    said = {"retry_first": False, "max_attempts": 3, "max_pause_s": 1.5, "long_pause_s": 600}
+    door = read_config(None, {**said, "cameras": {"door": {"source": "0"}}}).each_camera()["door"]
+    assert door.camera_options(waits=True).supervision == Supervision(
+        max_attempts=3, max_pause_s=1.5, long_pause_s=600
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -224,6 +235,8 @@ def test_one_camera_is_all_of_it() -> None:
             "cameras.a.model: there is no such setting. It holds for all cameras",
         ),
         ("cameras: {a: {source: x, treshold: 1}}", "Did you mean threshold?"),
+        ("{source: x, max_attempts: 0}", "max_attempts: input should be greater than or equal to 1"),
+        ("{source: x, max_pause_s: 0}", "max_pause_s: input should be greater than or equal to 0.1"),
         ("cameras: {a: {source: x, rotate: 45}}", "cameras.a.rotate: input should be 0, 90, 180 or 270"),
         ("cameras: {a: {source: x, crop: '1,2'}}", "cameras.a.crop: "),
         ("cameras: {'../a': {source: x}}", "cameras"),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edge_mnv2.config import read_config
-from edge_mnv2.errors import OutputPathError
+from edge_mnv2.errors import OutputPathError, RequestError
 from edge_mnv2.live_run import run_settings
 from edge_mnv2.run_summary import RunSummary
 from tests.camera.servers import Server, rtsp_server
@@ -110,16 +110,76 @@ def test_cameras_share_an_engine_each_by_its_own_settings(tmp_path: Path) -> Non
     assert labels <= {"clock"}
     assert frames(other)[0]["image"] == {"width": 320, "height": 480}
     assert "wait" in frames(one)[0]["stages_ms"]
+    assert {record["camera_name"] for record in records(one)} == {"one"}
+
+
+def test_what_is_wrong_with_several_cameras_is_told_at_once_and_by_name(tmp_path: Path) -> None:
+    session = tmp_path / "s.session"
+    cameras = {
+        "door": {"source": str(tmp_path / "missing.mp4"), "record_session": session},
+        "yard": {"source": "rtps://host/stream"},
+        "good": {"source": "test://?frames=1"},
+        "film": {"source": "test://?frames=1", "video": tmp_path / "film.xyz"},
+    }
+    with pytest.raises(RequestError) as refused:
+        run({"cameras": cameras})
+    lines = str(refused.value).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["door", "yard", "film"]
+    assert "missing.mp4" in lines[0]
+    assert "Did you mean rtsps://" in lines[1]
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RequestError) as refused:
+        run(
+            {"cameras": {name: {"source": "test://?frames=1", "classes": [name]} for name in ("kat", "hund")}}
+        )
+    told = [line.partition(".")[0] for line in str(refused.value).splitlines()]
+    assert told == ["kat: The model has no class 'kat'", "hund: The model has no class 'hund'"]
+
+
+def test_the_address_of_the_live_view_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("aiohttp", reason="pip install 'edge-mnv2[web]'")
+    with caplog.at_level("INFO"):
+        run({"source": "test://?fps=0&frames=1", "web": "127.0.0.1:0"})
+    assert [m for m in caplog.messages if re.fullmatch(r"live view: http://127\.0\.0\.1:[1-9]\d*/", m)]
+
+
+def test_each_camera_says_how_far_it_is_and_what_happens_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path, broken = tmp_path / "r.jsonl", tmp_path / "a.png"
+    broken.write_bytes(b"no picture")
+    done: dict[str, list[tuple[int, int | None]]] = {"live": [], "file": []}
+    settings = {
+        "engine": "onnxruntime",
+        "cameras": {
+            "live": {"source": "test://?fps=50&frames=4", "isolation": "thread", "jsonl": path},
+            "file": {"source": "test://?fps=0&frames=3"},
+            "bad": {"source": str(broken)},
+        },
+    }
+    run_settings(
+        read_config(None, settings),
+        [],
+        threading.Event(),
+        {name: (lambda *so_far, of=name: done[of].append(so_far)) for name in done},
+    )
+    assert done["file"] == [(1, 3), (2, 3), (3, 3)]
+    assert [number for number, _ in done["live"]] == list(range(1, len(done["live"]) + 1)) != []
+    assert states(path)[:2] == ["opening", "live"]
+    assert {record["camera_name"] for record in records(path)} == {"live"}
+    assert "live: test:// is live" in [message.replace("?fps=50&frames=4", "") for message in caplog.messages]
+    assert [message for message in caplog.messages if message.startswith("bad: ")]
 
 
 def test_two_cameras_do_not_write_one_file(tmp_path: Path) -> None:
     camera = {"source": "test://?frames=1", "jsonl": tmp_path / "r.jsonl"}
-    with pytest.raises(OutputPathError, match=r"is given for two outputs \(b\)"):
+    with pytest.raises(RequestError, match=r"b: .* is given for two outputs"):
         run({"cameras": {"a": camera, "b": dict(camera)}})
     with pytest.raises(OutputPathError):
         run({**camera, "record_session": tmp_path / "r.jsonl"})
     shown = {"source": "test://?frames=1", "jsonl": "-"}
-    with pytest.raises(OutputPathError, match="- is given for two outputs"):
+    with pytest.raises(RequestError, match="b: - is given for two outputs"):
         run({"cameras": {"a": shown, "b": dict(shown)}})
 
 
@@ -144,7 +204,7 @@ def test_a_session_is_not_overwritten_by_its_own_replay(tmp_path: Path) -> None:
 
 
 def test_a_camera_that_is_killed_and_started_again_is_in_the_records(
-    runner: Runner, rtsp_server: Server, tmp_path: Path
+    runner: Runner, rtsp_server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "r.jsonl"
     runner.start({"source": rtsp_server.url(), "jsonl": path})
@@ -158,6 +218,7 @@ def test_a_camera_that_is_killed_and_started_again_is_in_the_records(
     assert summary.ok
     assert summary.camera_losses == 1
     told = states(path)
+    assert [m for m in caplog.messages if m.startswith(f"{rtsp_server.url()} is lost: it ")]
     assert told[:3] == ["opening", "live", "lost"]
     assert set(told[3:-1]) == {"reconnecting"}
     assert told[-1] == "live"
@@ -169,7 +230,7 @@ def test_no_output_takes_the_place_of_what_another_camera_reads(tmp_path: Path) 
     run({"source": "test://?frames=2&fps=0", "record_session": clip})
     before = clip.read_bytes()
     two = {"a": {"source": f"replay://{clip}"}, "b": {"source": "test://?frames=2", "jsonl": clip}}
-    with pytest.raises(OutputPathError, match="holds what this run reads"):
+    with pytest.raises(RequestError, match=r"b: .* holds what this run reads"):
         run({"cameras": two})
     with pytest.raises(OutputPathError, match="holds what this run reads"):
         run({"source": "test://?frames=2", "web_token_file": token, "jsonl": token})

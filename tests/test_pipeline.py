@@ -251,6 +251,14 @@ def test_live_newest_frame_wins_and_drops_are_counted() -> None:
     assert sorted(released) == list(range(100))
 
 
+def test_what_was_lost_at_the_source_is_a_cause_of_its_own() -> None:
+    class Lossy(ListSource):
+        lost = 7
+
+    assert run(Lossy([frame(0)], live=True), Collector()).drops["lost at the source"] == 7
+    assert "lost at the source" not in run(ListSource([frame(0)], live=True), Collector()).drops
+
+
 @pytest.mark.parametrize("make", [fake_predictor, fake_segmenter, fake_classifier])
 def test_the_frame_itself_goes_to_the_network_and_nothing_is_copied(make: Callable[[], Predictor]) -> None:
     """Headless: the network reads the camera's buffer, and no memory of a frame's size is taken."""

@@ -139,7 +139,7 @@ def _exit_code_for(error: Exception) -> int | None:
 
     The exception trees are imported here, so that a command that succeeds, `--help` above all, need not.
     """
-    from camera.errors import CameraError, SourceNotFoundError, UnsupportedSourceError
+    from camera.errors import AccessDeniedError, CameraError, SourceNotFoundError, UnsupportedSourceError
     from edge_mnv2.errors import EdgeMnv2Error, RequestError
     from engines.errors import BackendUnavailableError, EngineError
 
@@ -147,7 +147,14 @@ def _exit_code_for(error: Exception) -> int | None:
         error.msg = f"A part of edge-mnv2 does not load: {error.msg}. Run: edge-mnv2 doctor"
         return 1
     if isinstance(
-        error, (RequestError, SourceNotFoundError, UnsupportedSourceError, BackendUnavailableError)
+        error,
+        (
+            RequestError,
+            SourceNotFoundError,
+            UnsupportedSourceError,
+            AccessDeniedError,
+            BackendUnavailableError,
+        ),
     ):
         return 2
     # An OSError that no module foresaw is still the device's: a full disk, a vanished folder.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -63,7 +64,10 @@ def probe(
     ] = 5.0,
     as_json: Json = False,
 ) -> int:
-    """Open a camera, measure its real rate, jitter and latency, and say what is wrong, a line per problem."""
+    """Open a camera, measure its real rate, jitter and latency, and say what is wrong, a line per problem.
+
+    A camera's first second does not count: some send at once what they had gathered.
+    """
     from camera import open_source
     from camera.diagnosis import problems
     from camera.measure import measure
@@ -72,6 +76,8 @@ def probe(
     states: list[StateChange] = []
     source = open_source(uri, on_state=states.append)
     seen = measure(source, seconds, stop=context.obj.event)
+    if seen is None:
+        raise typer.Abort
     lines = problems(seen, parse_uri(uri), states)
     if as_json:
         report: dict[str, Any] = {
@@ -159,15 +165,23 @@ def _print_measurement(seen: Measurement, states: list[StateChange]) -> None:
     table.add_row("frames", str(seen.frames) + (", then it ended" if seen.ended else ""))
     table.add_row("size", ", ".join(f"{width}x{height}" for width, height in seen.sizes) or "-")
     table.add_row("fps", f"{fps} (nominal: {nominal})")
-    for name, spread in (("interval", seen.intervals_ms), ("age at arrival", seen.ages_ms)):
+    # What a file's frames are timed by is when they were read.
+    ages_ms = seen.ages_ms if seen.info.live else None
+    for name, spread in (("interval", seen.intervals_ms), ("age at arrival", ages_ms)):
         if spread is not None:
             table.add_row(name, f"p50 {spread.p50:.1f} ms, p95 {spread.p95:.1f} ms")
     table.add_row("dropped", str(seen.dropped))
     if seen.bad_frames:
         table.add_row("damaged", str(seen.bad_frames))
     if states:
-        table.add_row("states", ", ".join(change.state.value for change in states))
+        table.add_row("states", ", ".join(_states_in_words(states)))
     make_console().print(table)
+
+
+def _states_in_words(states: list[StateChange]) -> list[str]:
+    """Return the states in their order; those in a row are counted."""
+    rows = [(state, len(list(row))) for state, row in groupby(change.state.value for change in states)]
+    return [state if count == 1 else f"{state} ({count} times)" for state, count in rows]
 
 
 def _measured_as_dict(seen: Measurement) -> dict[str, Any]:

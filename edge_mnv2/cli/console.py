@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from edge_mnv2.cli.log_handler import is_journal, journal_prefix
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
     from edge_mnv2.run_summary import RunSummary
     from engines.tensorrt.build_process import BuildProgress
@@ -23,6 +24,8 @@ _PIPED_WIDTH = 160
 _LOG_INTERVAL_S = 10.0
 # A classification of a long video finds hundreds.
 _MOST_LABELS = 30
+
+OnDone = Callable[[int, int | None], None]
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
+def progress(unit: str) -> Iterator[OnDone]:
     """Yield a function that takes how many are done, and of how many (None if unknown).
 
     On a terminal it moves a bar, elsewhere it logs a line every 10 s.
@@ -53,34 +56,48 @@ def progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
     Args:
         unit: What is counted, such as `frames`.
     """
-    if sys.stderr.isatty():
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+    with progress_of_each([""], unit) as each:
+        yield each[""]
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
-            task = bar.add_task(unit, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+@contextmanager
+def progress_of_each(names: Iterable[str], unit: str) -> Iterator[dict[str, OnDone]]:
+    """Yield such a function for each of several that go on side by side, in threads of their own.
+
+    Args:
+        names: Of what goes on; one may be empty.
+        unit: What is counted.
+    """
+    if not sys.stderr.isatty():
+        yield {name: _log_now_and_then(f"{name}: " if name else "", unit) for name in names}
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=make_console(stderr=True), transient=True) as bar:
+
+        def show_on(task: TaskID) -> OnDone:
+            return lambda done, total: bar.update(
+                task, completed=done, total=total, done=_in_words(done, total, unit)
+            )
+
+        yield {name: show_on(bar.add_task(name, total=None, done=unit)) for name in names}
+
+
+def _log_now_and_then(prefix: str, unit: str) -> OnDone:
     last_s = time.monotonic()
 
     def log(done: int, total: int | None) -> None:
         nonlocal last_s
         if time.monotonic() - last_s >= _LOG_INTERVAL_S:
             last_s = time.monotonic()
-            _log.info("%d%s %s", done, "" if total is None else f" of {total}", unit)
+            _log.info("%s%s", prefix, _in_words(done, total, unit))
 
-    yield log
+    return log
+
+
+def _in_words(done: int, total: int | None, unit: str) -> str:
+    return f"{done}{'' if total is None else f' of {total}'} {unit}"
 
 
 @contextmanager

@@ -29,8 +29,8 @@ def daemon(
         typer.Option(
             "--stuck-after",
             min=1,
-            help="Seconds without a result, a change of state or a new attempt after which a camera is stuck, "
-            "and systemd's watchdog is told nothing any more.",
+            help="Seconds without a result, a change of state or a new attempt after which a camera "
+            "is stuck, and systemd's watchdog is told nothing any more.",
         ),
     ] = 60.0,
 ) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_mnv2.cli import options
-from edge_mnv2.cli.console import make_console, plan_progress, print_summary, progress
+from edge_mnv2.cli.console import make_console, plan_progress, print_summary, progress, progress_of_each
 
 if TYPE_CHECKING:
     from edge_mnv2.predictor import Predictor, PredictorOptions
@@ -148,9 +148,10 @@ def run(
         },
     )
     kept = [path for path in (config, Path(settings.model)) if path is not None]
-    with progress("frames") as on_frame:
+    cameras = settings.each_camera()
+    with progress_of_each(cameras, "frames") as on_frame:
         summaries = run_settings(settings, kept, context.obj.event, on_frame)
-    outputs = [camera.jsonl for camera in settings.each_camera().values()]
+    outputs = [camera.jsonl for camera in cameras.values()]
     is_free = "-" not in map(str, outputs)  # standard output
     return max([finish(found, name, to_stdout=is_free) for name, found in summaries.items()])
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from camera import CameraError
-from edge_mnv2.camera_run import CameraRun, check_between
+from edge_mnv2.camera_checks import check_cameras, for_each
+from edge_mnv2.camera_run import CameraRun, Surroundings
 from edge_mnv2.daemon.changes import Changes, changes_between
 from edge_mnv2.errors import EdgeMnv2Error, OutputPathError, RunError
 from edge_mnv2.event_hub import EventHub
@@ -110,9 +111,9 @@ class LiveSet:
             EdgeMnv2Error, EngineError: The settings cannot be followed.
         """
         each = cameras_of(self.settings)
-        check_between(each, self.settings.web_token_file)
+        check_cameras(each, self.settings.web_token_file)
         with ExitStack() as stack:
-            runs = {name: self._new_run(name, camera) for name, camera in each.items()}
+            runs = for_each(each, self._new_run)
             for run in runs.values():
                 stack.callback(run.close)
             services = self._services = Services.open(self.settings, self._quit, self._read_device)
@@ -201,14 +202,8 @@ class LiveSet:
 
     def _new_run(self, name: str, camera: CameraSettings) -> CameraRun:
         # A daemon starts with the device, cameras may take longer.
-        return CameraRun(
-            name,
-            camera,
-            threading.Event(),
-            waits=True,
-            read_device=self._read_device,
-            events=self._events,
-        )
+        surroundings = Surroundings(None, self._read_device, self._events)
+        return CameraRun(name, camera, threading.Event(), surroundings, waits=True)
 
     def _start(self, name: str, run: CameraRun) -> None:
         assert self._predictor is not None  # noqa: S101 - opened before any camera
@@ -274,14 +269,14 @@ class LiveSet:
         """Make what new settings need, or raise, without a change to what runs."""
         assert self._predictor is not None  # noqa: S101 - `start` comes first
         each = cameras_of(settings)
-        check_between(each, settings.web_token_file)
+        check_cameras(each, settings.web_token_file)
         with ExitStack() as stack:
             predictor = self._predictor
             if changes.engine:
                 predictor = open_predictor(settings.model, settings.predictor_options())
                 stack.callback(predictor.close)
-            for camera in each.values():
-                predictor.for_camera(camera.decoder_options())  # what is wrong with classes is said here
+            # What is wrong with classes is said here.
+            for_each(each, lambda _, camera: predictor.for_camera(camera.decoder_options()))
             prepared = _Prepared(settings, changes, predictor)
             for name in changes.added:
                 prepared.runs[name] = self._new_run(name, each[name])

@@ -30,6 +30,7 @@ def to_record(result: FrameResult, *, masks: bool = False) -> dict[str, Any]:
     """
     return {
         "schema": SCHEMA,
+        **_name(result.camera),
         "source": _source(result.origin),
         "seq": result.seq,
         "time": _time(result.captured_at),
@@ -47,6 +48,7 @@ def to_state_record(status: CameraStatus) -> dict[str, Any]:
     """Return a change of a camera's state as JSON-ready values: `camera` tells it from a frame's record."""
     return {
         "schema": SCHEMA,
+        **_name(status.camera),
         "source": _source(status.origin),
         "time": _time(status.at),
         "camera": {
@@ -79,6 +81,11 @@ def _device(reading: DeviceReading) -> dict[str, Any]:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
+
+
+def _name(camera: str) -> dict[str, str]:
+    # Not `camera`: by that key, records of states are told from those of frames.
+    return {"camera_name": camera} if camera else {}
 
 
 def _source(origin: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_probe_measures_a_camera(command: Command) -> None:
 def test_probe_prints_what_it_saw(command: Command, clip: Path) -> None:
     done = command("cameras", "probe", clip, "--seconds", 0.5)
     assert done.returncode == 0, done.stdout + done.stderr
-    for word in ("first frame", "800x450", "fps", "age at arrival", "No problem was found."):
+    for word in ("first frame", "800x450", "fps", "interval", "No problem was found."):
         assert word in done.stdout
 
 
@@ -126,7 +127,7 @@ def test_probe_reports_a_problem_with_code_1(command: Command, tmp_path: Path) -
     done = command("cameras", "probe", pictures)
     assert done.returncode == 1, done.stderr
     assert "problem: No frame came." in done.stdout
-    assert "problem: 1 frames could not be decoded" in done.stdout
+    assert "problem: 1 frame could not be decoded: check the file." in done.stdout
 
 
 def test_ctrl_c_ends_a_probe_with_what_was_seen(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_ctrl_c_ends_a_probe_with_what_was_seen(tmp_path: Path) -> None:
     )
     try:
         assert probe.stderr is not None
-        for _ in range(3):
+        for _ in range(25):  # the first second is not measured
             assert probe.stderr.readline() == "frame\n"
         probe.send_signal(signal.SIGINT)
         printed, _ = probe.communicate(timeout=60)
@@ -153,3 +154,29 @@ def test_ctrl_c_ends_a_probe_with_what_was_seen(tmp_path: Path) -> None:
         probe.wait()
     assert probe.returncode == 0
     assert "age at arrival" in printed
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_ctrl_c_ends_a_probe_of_a_camera_that_takes_the_call_and_never_speaks(
+    scheme: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        uri = f"{scheme}://127.0.0.1:{server.getsockname()[1]}/cam"
+        probe = subprocess.Popen(
+            [sys.executable, "-m", "edge_mnv2", "cameras", "probe", uri],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        try:
+            call, _ = server.accept()
+            with call:
+                probe.send_signal(signal.SIGINT)
+                printed, said = probe.communicate(timeout=60)
+        finally:
+            probe.kill()
+            probe.wait()
+    # Not the word of one that had waited in vain for an answer.
+    assert (probe.returncode, printed, said) == (1, "", "edge-mnv2: error: interrupted.\n")

@@ -603,6 +603,10 @@ def test_doctor_sees_what_stands_in_the_way_of_the_cache(
     assert f"cache: rm {empty_cache / 'plans'}" in capsys.readouterr().out
 
 
+# Whoever says how a camera is waited for deploys a device, and writes a file.
+YAML_ALONE = {"cameras", "retry_first", "max_attempts", "max_pause_s", "long_pause_s"}
+
+
 def test_help_and_version(command: Command) -> None:
     assert command("--version").stdout.startswith("edge-mnv2 0.")
     bare = command()
@@ -612,7 +616,7 @@ def test_help_and_version(command: Command) -> None:
         assert done.returncode == 0
         assert "Usage" in done.stdout
         if name == "run":
-            for setting in RunConfig.model_fields.keys() - {"cameras"}:  # of YAML alone
+            for setting in RunConfig.model_fields.keys() - YAML_ALONE:
                 assert f"--{setting.removesuffix('_s').replace('_', '-')}" in done.stdout
         if name == "batch":
             for setting in (

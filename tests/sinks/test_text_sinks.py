@@ -21,7 +21,7 @@ from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.coco import CocoResultsSink
 from edge_mnv2.sinks.csv_table import CsvSink
 from edge_mnv2.sinks.jsonl import JsonLinesSink
-from edge_mnv2.sinks.record import to_record
+from edge_mnv2.sinks.record import to_record, to_state_record
 from edge_mnv2.sinks.specs import jsonl_spec
 from edge_mnv2.sinks.text_file import TextFile
 from tests.samples import (
@@ -78,6 +78,15 @@ def test_the_record_is_schema_1() -> None:
         "detections": [{"class_id": 1, "label": "person", "score": 0.91, "box": [10.0, 6.0, 48.3, 40.0]}],
         "stages_ms": {"prepare": 0.3, "infer": 8.7, "decode": 0.2},
     }
+
+
+def test_one_of_several_cameras_has_its_name_in_its_records() -> None:
+    for record in (
+        to_record(frame_result(camera="door")),
+        to_state_record(camera_status("lost", camera="door")),
+    ):
+        assert record["camera_name"] == "door"
+    assert not {"camera_name"} & {*to_record(frame_result()), *to_state_record(camera_status("lost"))}
 
 
 def test_the_record_of_a_segmentation_says_what_is_where_largest_first() -> None:
