@@ -122,7 +122,7 @@ class CameraFeed:
         self.viewers: set[asyncio.Event] = set()
         self.listeners: set[Listener] = set()
         self.jpeg: Jpeg | None = None
-        self.is_closed = self.has_ended = False
+        self.is_closed = self.has_ended = self._is_over = False
         self.changing = asyncio.Lock()
         self.status: CameraStatus | None = None
         self.added_at = datetime.now(timezone.utc)
@@ -158,7 +158,9 @@ class CameraFeed:
             self._post(lambda: self._tell(record))
 
     def show(self, status: CameraStatus) -> None:
-        """Take the camera's state."""
+        """Take the camera's state; one that comes after the end is old."""
+        if self._is_over:
+            return
         self._take(status.canvas, time.monotonic_ns())
         if status.is_change or self.status is None:
             self.status = replace(status, canvas=None)
@@ -166,16 +168,17 @@ class CameraFeed:
 
     def end(self, reason: str, *, is_lost: bool) -> None:
         """Take it that nothing more comes; see `WebServer.end_camera`."""
+        self._is_over = True
         before, last = self.status, self._last
         lost_since = None if last is None else last.captured_at
-        self.status = CameraStatus(
+        status = CameraStatus(
             origin=before.origin if before is not None else "" if last is None else last.origin,
             state="lost" if is_lost else "ended",
             reason=reason,
             at=datetime.now(timezone.utc),
             lost_since=(before.lost_since if before is not None else None) or lost_since,
         )
-        self._post(self._note_end)
+        self._post(lambda: self._note_end(status))
 
     def _take(self, canvas: NDArray[np.uint8] | None, now_ns: int) -> None:
         if canvas is None or not self.viewers or now_ns < self._due_ns:
@@ -222,8 +225,8 @@ class CameraFeed:
         silent_s = (time.monotonic_ns() - self._last_ns) / 1e9
         return self.state == "live" and self._last is not None and silent_s < _SILENCE_S
 
-    def _note_end(self) -> None:
-        self.has_ended = True
+    def _note_end(self, status: CameraStatus) -> None:
+        self.status, self.has_ended = status, True
         for event in self.viewers:
             event.set()
         self._tell(None)
