@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from camera import CameraError
-from camera.uri import parse_uri, raw_source
+from camera.uri import raw_source
 from edge_mnv2.camera_checks import check_cameras
-from edge_mnv2.config import Problem, judge_config, problem_lines
+from edge_mnv2.config import STAND_IN, Problem, judge_config, problem_lines
 from edge_mnv2.config_words import path_words
 from edge_mnv2.errors import EdgeMnv2Error, RequestError
 from edge_mnv2.settings import CameraSettings, RunConfig
@@ -52,15 +52,16 @@ def _wrong(settings: RunConfig) -> Iterator[tuple[Place, str]]:
     """Yield the place of each wrong setting, and what is wrong; an empty place is between settings."""
     each = settings.each_camera()
     places: dict[str, Place] = {name: ("cameras", name) if name else () for name in each}
-    readable = {}
+    openable = dict(each)
     for name, camera in each.items():
         wrong = _complaint(lambda source=camera.source: raw_source(source))  # type: ignore[misc]  # bound at once
         if wrong is not None:
             yield (*places[name], "source"), wrong
-        if _complaint(lambda source=camera.source: parse_uri(source)) is None:  # type: ignore[misc]  # as well
-            readable[name] = camera
-    if (wrong := _complaint(lambda: check_cameras(readable, settings.web_token_file))) is not None:
-        yield (), wrong
+            # Its outputs are judged all the same.
+            openable[name] = camera.model_copy(update={"source": STAND_IN})
+    for line in (_complaint(lambda: check_cameras(openable, settings.web_token_file)) or "").splitlines():
+        name = next((name for name in each if name and line.startswith(f"{name}: ")), "")
+        yield places.get(name, ()), line.removeprefix(f"{name}: ")
     if (wrong := _complaint(lambda: _check_web(settings))) is not None:
         yield ("web",), wrong
     model = []

@@ -133,7 +133,7 @@ def test_what_is_wrong_with_several_cameras_is_told_at_once_and_by_name(tmp_path
             {"cameras": {name: {"source": "test://?frames=1", "classes": [name]} for name in ("kat", "hund")}}
         )
     told = [line.partition(".")[0] for line in str(refused.value).splitlines()]
-    assert told == ["kat: The model has no class 'kat'", "hund: The model has no class 'hund'"]
+    assert told == [f"{name}: ssdlite-mnv2-coco has no class '{name}'" for name in ("kat", "hund")]
 
 
 def test_the_address_of_the_live_view_is_told(caplog: pytest.LogCaptureFixture) -> None:

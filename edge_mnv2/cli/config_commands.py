@@ -18,11 +18,9 @@ def check(
     file: Annotated[Path, typer.Argument(help="YAML file, as for `run` and `daemon`.")],
 ) -> None:
     """Say all that is wrong in a file of settings; neither cameras nor outputs are opened."""
-    from edge_mnv2.config import read_config
-    from edge_mnv2.config_check import check_settings
+    from edge_mnv2.config_check import check_file
 
-    settings = read_config(file, {})
-    check_settings(settings)
+    settings = check_file(file)
     cameras = len(settings.each_camera())
     typer.echo(
         f"{file} is right: {'one camera' if cameras == 1 else f'{cameras} cameras'}, {settings.model}."

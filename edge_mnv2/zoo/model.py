@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ _MIN_WIDTH, _MAX_WIDTH = 0.1, 4.0
 # A class map has 8 bits, one of them is the background.
 _MAX_CLASSES = {"detect": 10_000, "segment": 255, "classify": 100_000}
 # More would bury the message: ImageNet has a thousand.
-_SHOWN_CLASSES = 100
+_MOST_SHOWN = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def make_network(model: Model, options: DecoderOptions | None = None) -> Network
         raise RequestError(f"{model.name} does not classify: it has no best classes to count.")
     wanted = None
     if options.classes is not None:
-        wanted = sorted({number for name in options.classes for number in _class_ids(model.classes, name)})
+        wanted = _class_ids(model, options.classes)
         if not wanted:
             raise RequestError("The list of classes is empty: leave it out to have all reported.")
     match model.spec:
@@ -220,13 +221,26 @@ def make_network(model: Model, options: DecoderOptions | None = None) -> Network
             return Classifier(model.spec, wanted, threshold or 0.0, options.top_k or TOP_K)
 
 
-def _class_ids(known: dict[int, str], name: str) -> list[int]:
-    """Return the classes of this label, several where it is given twice, or of this number."""
-    wanted = name.strip().lower()
-    found = [class_id for class_id, label in known.items() if wanted == label.lower()]
-    found = found or [class_id for class_id in known if wanted == str(class_id)]
-    if found:
-        return found
-    some = list(known.values())
-    shown = ", ".join(some[:_SHOWN_CLASSES]) + (", ..." if len(some) > _SHOWN_CLASSES else "")
-    raise RequestError(f"The model has no class {name!r}. It has: {shown}.")
+def _class_ids(model: Model, names: Collection[str]) -> list[int]:
+    """Return the classes of these labels, several where one is given twice, or of these numbers.
+
+    Raises:
+        RequestError: There are none such; it names all of them, and the nearest that there are.
+    """
+    known, found, unknown, near = model.classes, set[int](), list[str](), list[str]()
+    labels = {label.lower(): label for label in known.values()}
+    for name in names:
+        wanted = name.strip().lower()
+        ids = [class_id for class_id, label in known.items() if wanted == label.lower()]
+        ids = ids or [class_id for class_id in known if wanted == str(class_id)]
+        found.update(ids)
+        if not ids:
+            unknown.append(repr(name))
+            near += [labels[label] for label in difflib.get_close_matches(wanted, labels, n=2)]
+    if unknown:
+        hint = f"Did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
+        every = f"It has: {', '.join(known.values())}."
+        if len(known) > _MOST_SHOWN:
+            every = f"List them: edge-mnv2 models info {model.given}"
+        raise RequestError(f"{model.name} has no class {', '.join(unknown)}. {hint}{every}")
+    return sorted(found)
