@@ -27,6 +27,8 @@ __all__ = ["STAND_IN", "Problem", "RunConfig", "Verdict", "judge_config", "probl
 # Takes the place of a source that is wrong, so that the others can be judged.
 STAND_IN = "test://"
 _MAX_ROUNDS = 20
+# More would be a file of something else.
+_MAX_TOLD = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def judge_config(path: Path | None, flags: Mapping[str, object]) -> Verdict:
             return Verdict(RunConfig.model_validate(rest), file, problems)
         except ValidationError as error:
             # Not raised from it: it quotes the input, in which there may be a password.
-            details = error.errors()
+            details = error.errors()[:_MAX_TOLD]
         if rest is settings and settings.get("source") is None and settings.get("cameras") is None:
             problems.append(Problem(NO_SOURCE, file.line_of(("source",))))
         wrong = [(detail["type"], *explained(detail)) for detail in details]
@@ -106,11 +108,13 @@ def judge_config(path: Path | None, flags: Mapping[str, object]) -> Verdict:
             if kind != "extra_forbidden":
                 left_out.add(place)
         _stand_in(rest)
+        if len(problems) > _MAX_TOLD:
+            break
     return Verdict(None, file, problems)
 
 
 def problem_lines(path: Path | None, problems: list[Problem]) -> str:
-    """Return one line for each problem, in the order of the file."""
+    """Return one line for each problem, in the order of the file, as far as somebody would read it."""
     last = max((problem.line or 0 for problem in problems), default=0) + 1
     lines = []
     for problem in sorted(problems, key=lambda problem: problem.line or last):
@@ -118,7 +122,10 @@ def problem_lines(path: Path | None, problems: list[Problem]) -> str:
         if path is not None and problem.line is not None:
             where = f"{path}, line {problem.line}: "
         lines.append(where + problem.words)
-    return "\n".join(dict.fromkeys(lines))
+    lines = [*dict.fromkeys(lines)]
+    if len(lines) > _MAX_TOLD:
+        lines = [*lines[:_MAX_TOLD], f"{path or 'the flags'}: there is more: put this right first."]
+    return "\n".join(lines)
 
 
 def _ready_made(path: Path) -> Path:

@@ -240,17 +240,19 @@ class _Reader:
             found[name] = self._value((*place, name))
         self._loader.get_event()
         for event, value in merged:
-            self._merge(event, value, found)
+            self._merge(event, value, place, found)
         return found
 
-    def _merge(self, event: Any, value: object, found: dict[str, object]) -> None:  # noqa: ANN401 - an event
+    def _merge(self, event: Any, value: object, place: Place, found: dict[str, object]) -> None:  # noqa: ANN401
         parts = [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, dict)]
         if not parts or (isinstance(value, list) and len(parts) < len(value)):
             self._problem(event, "`<<` takes over settings: give it an alias of some, such as *door")
             return
         for part in parts:
             for name, taken in part.items():
-                found.setdefault(name, taken)
+                if name not in found:
+                    found[name] = taken
+                    self._file.lines[(*place, name)] = _line(event)
 
     def _count(self, event: Any, values: int) -> None:  # noqa: ANN401 - an event
         self._values += values

@@ -23,10 +23,11 @@ check_service() {
 is_ours() { grep -qs '^# Made by install.sh of edge-mnv2' -- "$1"; }
 
 install_service() {
-    say "making the user $service_user"
-    getent passwd "$service_user" >/dev/null ||
+    if ! getent passwd "$service_user" >/dev/null; then
+        say "making the user $service_user"
         useradd --system --user-group --no-create-home --home-dir "$records" \
             --shell /usr/sbin/nologin --comment "edge-mnv2, made by its install.sh" "$service_user"
+    fi
     say "writing $unit"
     mkdir -p -- "${drop_in%/*}"
     {
@@ -55,7 +56,7 @@ install_service() {
     local waited state
     for ((waited = 0; waited < 60; waited++)); do
         state=$(systemctl is-active "$service" || true)
-        [[ $state == activating ]] || break
+        [[ $state == activating || $state == deactivating ]] || break
         sleep 1
     done
     systemctl --no-pager --full --lines 10 status "$service" || true

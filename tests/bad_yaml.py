@@ -157,5 +157,5 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("a source outside, too", "source: x\ncameras: {a: {source: x}}", "line 1: source: there are cameras, each with a source of its own."),
     ("an output outside", "video: x.mp4\ncameras: {a: {source: x}}", "line 1: video: give each of the cameras its own."),
     ("a rule of a camera", "cameras:\n  a:\n    source: x\n    jsonl: '-'\n    jsonl_rotate_mb: 5", "line 4: cameras.a.jsonl: standard output cannot be rotated"),
-    ("a merged camera", "cameras:\n  a: &a {source: x, rotate: 1}\n  b:\n    <<: *a\n", "line 3: cameras.b.rotate: input should be"),
+    ("a merged camera", "cameras:\n  a: &a {source: x, rotate: 1}\n  b:\n    <<: *a\n", "line 4: cameras.b.rotate: input should be"),
 ]  # fmt: skip

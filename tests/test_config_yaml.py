@@ -152,6 +152,21 @@ def test_what_all_cameras_inherit_is_said_once(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: threshold: input should be less than 1, received 4."
 
 
+def test_of_ten_thousand_faults_the_first_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    for text in (
+        "\n".join(f"key{number}: 1" for number in range(10_000)),
+        "source: x\n" * 10_000,
+        "cameras:\n" + "".join(f"  c{number}: {{source: x, flip: 1}}\n" for number in range(4_000)),
+    ):
+        path.write_text(text)
+        begin = time.monotonic()
+        lines = refusal(path).splitlines()
+        assert time.monotonic() - begin < 30
+        assert len(lines) == 51
+        assert lines[-1] == f"{path}: there is more: put this right first."
+
+
 SECRET = "geheim17"  # noqa: S105 - of the tests alone
 
 
