@@ -35,11 +35,13 @@ class Surroundings:
         on_frame: As `pipeline.RunControl.on_frame`.
         read_device: As `pipeline.RunControl.read_device`.
         events: Where events of all kinds come together.
+        keeps_files: Whether what an earlier run wrote stays, and this one writes beside it or after it.
     """
 
     on_frame: Callable[[int, int | None], None] | None
     read_device: Callable[[], DeviceReading | None]
     events: EventHub
+    keeps_files: bool = False
 
 
 class CameraRun:
@@ -75,6 +77,7 @@ class CameraRun:
         self.settings = settings
         self.session: SessionWriter | None = None
         self._hud_is_on = True
+        self._keeps_files = surroundings.keeps_files
         self.meter = CameraMeter(uri_without_credentials(settings.source))
         states: Mailbox[StateChange] = Mailbox()
         options = settings.camera_options(waits=waits)
@@ -123,11 +126,11 @@ class CameraRun:
             kept: Files that no output may take the place of.
             views: Outputs that are not this camera's alone, or no files.
         """
-        views, kept, settings = list(views), list(kept), self.settings
+        views, kept, settings, keeps = list(views), list(kept), self.settings, self._keeps_files
         if self.session is not None:
             views.append(session_spec(self.session))
             kept.append(self.session.path)
-        return lambda info: [*_files(settings, kept, info), *views]
+        return lambda info: [*_files(settings, kept, info, keeps=keeps), *views]
 
     def change_outputs(self, kept: Sequence[Path], views: Sequence[SinkSpec]) -> None:
         """Let the running loop write what `settings` say now; what did not change goes on."""
@@ -171,17 +174,18 @@ def _finish_session(session: SessionWriter, summary: RunSummary) -> None:
         summary.failures.append(session.failure)
 
 
-def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo) -> list[SinkSpec]:
+def _files(camera: CameraSettings, kept: Sequence[Path], info: SourceInfo, *, keeps: bool) -> list[SinkSpec]:
     """Describe the outputs into files; none of them may take the place of those in `kept`."""
     specs = []
     if camera.video is not None:
-        specs.append(video_spec(camera.video, info.fps, is_live=info.live))
+        specs.append(video_spec(camera.video, info.fps, is_live=info.live, keeps=keeps))
     if camera.jsonl is not None:
         specs.append(
             jsonl_spec(camera.jsonl, masks=camera.masks, rotation=jsonl_rotation(camera), is_live=info.live)
         )
     if camera.pictures is not None:
         # Of a video or a camera there are many by the same name.
-        specs.append(pictures_spec(camera.pictures, numbered=info.live or info.size is not None))
+        numbered = info.live or info.size is not None
+        specs.append(pictures_spec(camera.pictures, numbered=numbered, dated=keeps))
     check_outputs(kept, specs)
     return specs

@@ -202,7 +202,7 @@ class LiveSet:
 
     def _new_run(self, name: str, camera: CameraSettings) -> CameraRun:
         # A daemon starts with the device, cameras may take longer.
-        surroundings = Surroundings(None, self._read_device, self._events)
+        surroundings = Surroundings(None, self._read_device, self._events, keeps_files=True)
         return CameraRun(name, camera, threading.Event(), surroundings, waits=True)
 
     def _start(self, name: str, run: CameraRun) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from datetime import timezone
 from pathlib import Path
 
 from edge_mnv2.errors import OutputPathError, SinkError
@@ -20,13 +21,15 @@ class PicturesSink:
     Args:
         folder: Where to; made if it is not there.
         numbered: Whether file names carry the frame's number.
+        dated: Whether numbered ones carry the time of capture, too: numbers begin anew with each run.
 
     Raises:
         OutputPathError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path, *, numbered: bool) -> None:
+    def __init__(self, folder: Path, *, numbered: bool, dated: bool = False) -> None:
         self._folder = folder
+        self._dated = dated
         self._numbered = numbered
         self._stems: dict[str, str] = {}
         self._taken: Counter[str] = Counter()
@@ -68,4 +71,6 @@ class PicturesSink:
             if self._taken[stem] > 1:
                 stem = f"{stem}-{self._taken[stem]}"
             self._stems[result.origin] = stem
+        if self._numbered and self._dated:
+            stem = f"{stem}-{result.captured_at.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}"
         return f"{stem}-{result.seq:06d}.jpg" if self._numbered else f"{stem}.jpg"

@@ -12,18 +12,27 @@ from edge_mnv2.sinks.jsonl import JsonLinesSink
 from edge_mnv2.sinks.pictures import PicturesSink
 from edge_mnv2.sinks.rotating_file import Rotation
 from edge_mnv2.sinks.session import SessionTelemetry
-from edge_mnv2.sinks.video import VideoSink
+from edge_mnv2.sinks.video import VideoSink, first_free
 from edge_mnv2.sinks.window import WindowSink
 
 # Records are small: a disk may take seconds over them before the first is lost. Masks are not.
 _RECORDS_QUEUE, _MASKS_QUEUE = 128, 16
 
 
-def video_spec(path: Path, fps: float | None, *, is_live: bool) -> SinkSpec:
-    """Describe an annotated video; see `sinks.video.VideoSink`."""
+def video_spec(path: Path, fps: float | None, *, is_live: bool, keeps: bool = False) -> SinkSpec:
+    """Describe an annotated video; see `sinks.video.VideoSink`.
+
+    Args:
+        path: The file.
+        fps: Frame rate, None if unknown.
+        is_live: Whether it runs at the pace of a camera.
+        keeps: Whether an earlier run's video stays, and this one goes beside it.
+    """
     return SinkSpec(
         name=f"video {path}",
-        open=lambda attempt: VideoSink(path, fps, by_time=is_live, attempt=attempt),
+        open=lambda attempt: VideoSink(
+            path, fps, by_time=is_live, attempt=max(attempt, first_free(path)) if keeps else attempt
+        ),
         wants_canvas=True,
         path=path,
     )
@@ -62,11 +71,11 @@ def jsonl_rotation(settings: PipelineSettings) -> Rotation | None:
     return rotation if appends or rotation.is_on else None
 
 
-def pictures_spec(folder: Path, *, numbered: bool) -> SinkSpec:
+def pictures_spec(folder: Path, *, numbered: bool, dated: bool = False) -> SinkSpec:
     """Describe annotated pictures; see `sinks.pictures.PicturesSink`."""
     return SinkSpec(
         name=f"pictures {folder}",
-        open=lambda _: PicturesSink(folder, numbered=numbered),
+        open=lambda _: PicturesSink(folder, numbered=numbered, dated=dated),
         wants_canvas=True,
         path=folder,
     )

@@ -48,7 +48,7 @@ class VideoSink:
 
     def __init__(self, path: Path, fps: float | None, *, by_time: bool, attempt: int = 0) -> None:
         check_video_path(path)
-        self._path = path if attempt == 0 else path.with_stem(f"{path.stem}-{attempt + 1}")
+        self._path = _of_attempt(path, attempt)
         self._fps = fps or DEFAULT_FPS
         self._by_time = by_time
         self._writer: cv2.VideoWriter | None = None
@@ -150,6 +150,18 @@ class VideoSink:
             self._first_ns = captured_ns - int(self._written / self._fps * 1e9)
             return 1
         return max(0, due)
+
+
+def first_free(path: Path) -> int:
+    """Return the first attempt whose file, of `VideoSink`, is not there yet, or is empty."""
+    attempt = 0
+    while (there := _of_attempt(path, attempt)).exists() and there.stat().st_size:
+        attempt += 1
+    return attempt
+
+
+def _of_attempt(path: Path, attempt: int) -> Path:
+    return path if attempt == 0 else path.with_stem(f"{path.stem}-{attempt + 1}")
 
 
 def check_video_path(path: Path) -> None:

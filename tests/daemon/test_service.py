@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -173,6 +174,20 @@ def test_a_file_that_ends_ends_the_daemon(daemon: Daemon) -> None:
     daemon.start({**ONE, "source": "test://?size=320x240&fps=0&frames=5"})
     assert daemon.process is not None
     assert daemon.process.wait(WAIT_S) == 0
+
+
+def test_what_an_earlier_daemon_wrote_stays(daemon: Daemon, tmp_path: Path) -> None:
+    out, video, pictures = tmp_path / "out.jsonl", tmp_path / "out.mp4", tmp_path / "pictures"
+    settings = {**ONE, "jsonl": str(out), "video": str(video), "pictures": str(pictures)}
+    for _ in range(2):
+        daemon.start(settings)
+        daemon.hear("READY=1", after=len(daemon.said))
+        daemon.wait_until(lambda: daemon.status()["cameras"]["camera"]["frames"] > 5, "some results")
+        assert daemon.end() == 0
+    numbers = [record["seq"] for record in results(out)]
+    assert sum(later <= before for before, later in itertools.pairwise(numbers)) == 1  # they began anew once
+    assert {path.name for path in tmp_path.glob("*.mp4")} == {"out.mp4", "out-2.mp4"}
+    assert len(list(pictures.iterdir())) == len(numbers)
 
 
 def test_a_second_daemon_is_refused(daemon: Daemon, tmp_path: Path) -> None:
