@@ -1,0 +1,1 @@
+"""What the device and the loop say of themselves, as Prometheus reads it."""

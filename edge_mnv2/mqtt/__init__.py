@@ -1,0 +1,1 @@
+"""Results, telemetry and Home Assistant over MQTT."""
