@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from camera import CameraError, FrameSource, SourceInfo, StateChange, open_source
@@ -17,7 +17,7 @@ from edge_mnv2.mailbox import Mailbox
 from edge_mnv2.outlets import SinksFor
 from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.predictor import Predictor
-from edge_mnv2.readings import DeviceReading
+from edge_mnv2.readings import CameraFigures, DeviceReading
 from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.settings import CameraSettings
 from edge_mnv2.sinks.base import SinkSpec, check_outputs
@@ -76,6 +76,7 @@ class CameraRun:
         self.name = name
         self.settings = settings
         self.session: SessionWriter | None = None
+        self._drops_elsewhere: dict[str, Callable[[], int]] = {}
         self._hud_is_on = True
         self._keeps_files = surroundings.keeps_files
         self.meter = CameraMeter(uri_without_credentials(settings.source))
@@ -97,6 +98,7 @@ class CameraRun:
             self._source: FrameSource = open_source(settings.source, options, states.put)
             return
         session = self.session = _open_session(settings, settings.record_session)
+        self.count_drops(f"session {session.path}", lambda: session.dropped)
 
         def take(change: StateChange) -> None:
             states.put(change)
@@ -112,12 +114,17 @@ class CameraRun:
         """Draw the status line, or leave it out; from any thread."""
         self._hud_is_on = is_on
 
-    def drops(self) -> dict[str, int]:
-        """Return lost frames and results by cause, so far; from any thread."""
-        drops = dict(self.meter.drops())
-        if self.session is not None:
-            drops[f"session {self.session.path}"] = self.session.dropped
-        return drops
+    def count_drops(self, cause: str, read: Callable[[], int]) -> None:
+        """Count what is lost elsewhere among this camera's drops, instead of an earlier one of this cause."""
+        self._drops_elsewhere = {**self._drops_elsewhere, cause: read}
+
+    def figures(self) -> CameraFigures:
+        """Return what the camera says of itself; from any thread."""
+        figures = self.meter.figures()
+        return replace(figures, drops={**figures.drops, **self._elsewhere()})
+
+    def _elsewhere(self) -> dict[str, int]:
+        return {cause: read() for cause, read in self._drops_elsewhere.items()}
 
     def sinks_for(self, kept: Sequence[Path], views: Sequence[SinkSpec]) -> SinksFor:
         """Return who describes the outputs once the source is open.
@@ -144,6 +151,7 @@ class CameraRun:
             self.meter.ended(without_credentials(str(error)))
             raise
         self.meter.ended(summary.cause)
+        summary.drops.update(self._elsewhere())
         if self.session is not None:
             _finish_session(self.session, summary)
         return summary
@@ -169,7 +177,7 @@ def _open_session(settings: CameraSettings, path: Path) -> SessionWriter:
 
 def _finish_session(session: SessionWriter, summary: RunSummary) -> None:
     session.close()
-    summary.drops[f"session {session.path}"] = session.dropped
+    summary.drops[f"session {session.path}"] = session.dropped  # now that all is written
     if session.failure is not None and not session.is_full:
         summary.failures.append(session.failure)
 

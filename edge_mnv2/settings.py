@@ -3,58 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from camera import CameraOptions, Supervision, Transform
 from camera.transform import parse_crop
-from edge_mnv2.files import expand_user
 from edge_mnv2.predictor import PredictorOptions
+from edge_mnv2.setting_types import (
+    SOURCES,
+    CameraName,
+    CropText,
+    FilePath,
+    SizeText,
+    Text,
+    Texts,
+    check_rotation,
+    split_list,
+)
+from edge_mnv2.settings_mqtt import MqttSettings
 from edge_mnv2.zoo.catalogue import DEFAULT_MODEL
 from edge_mnv2.zoo.model import DecoderOptions, Variant, parse_size
 
-_SOURCE = (
-    "Video, picture, folder, glob, /dev/videoN or its number, csi://N, picamera://N, argus://N, rtsp://, "
-    "http://, gst://, replay://FILE, or test://"
-)
 NO_SOURCE = "source: it must be given."
 # Of several cameras, each writes its own.
 _OUTPUTS = ("video", "jsonl", "pictures", "record_session")
-
-
-def _split_list(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _usable_path(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("a path cannot hold a null character")
-    return expand_user(path)
-
-
-def _usable_size(text: str) -> str:
-    parse_size(text)
-    return text
-
-
-def _usable_crop(text: str) -> str:
-    parse_crop(text)
-    return text
-
-
-def _number_as_text(value: object) -> object:
-    # `source: 0` and `classes: [1]` are numbers in YAML.
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Text = Annotated[str, Field(min_length=1), BeforeValidator(_number_as_text)]
-CropText = Annotated[Text, AfterValidator(_usable_crop)]
-SizeText = Annotated[Text, AfterValidator(_usable_size)]
-FilePath = Annotated[Path, AfterValidator(_usable_path)]
-CameraName = Annotated[str, Field(pattern=r"^[\w.-][\w. -]{0,63}$")]
-Texts = Annotated[list[Text], Field(min_length=1)]
 
 
 class PipelineSettings(BaseModel):
@@ -75,10 +48,7 @@ class PipelineSettings(BaseModel):
     ] = 2.0
     retry_first: Annotated[
         bool | None,
-        Field(
-            description="Wait for a camera that is not there at the start; left out: where it is one of "
-            "several"
-        ),
+        Field(description="Wait for a camera that is not there at the start; left out: for one of several"),
     ] = None
     max_attempts: Annotated[
         int | None,
@@ -108,7 +78,7 @@ class PipelineSettings(BaseModel):
     ] = None
     classes: Annotated[
         Texts | None,
-        BeforeValidator(_split_list),
+        BeforeValidator(split_list),
         Field(description="Labels or numbers of the classes to report; left out: all"),
     ] = None
     top_k: Annotated[
@@ -180,27 +150,14 @@ class PipelineSettings(BaseModel):
             ),
         )
 
+    def check_records(self) -> None:
+        """Refuse a rotation that could not keep what it promises; see `setting_types.check_rotation`."""
+        sizes_mb = self.jsonl_rotate_mb, self.jsonl_keep_mb
+        check_rotation(self.jsonl, self.jsonl_append, self.jsonl_rotate_hours, *sizes_mb)
+
     def decoder_options(self) -> DecoderOptions:
         """Return what of the network's answer is to be reported."""
         return DecoderOptions(self.threshold, self.classes, self.top_k, self.masks)
-
-
-def _check_records(settings: PipelineSettings) -> None:
-    """Refuse a rotation that could not keep what it promises.
-
-    Raises:
-        ValueError: Naming the setting.
-    """
-    size_mb, keep_mb = settings.jsonl_rotate_mb, settings.jsonl_keep_mb
-    rotates = size_mb is not None or settings.jsonl_rotate_hours is not None
-    if rotates and str(settings.jsonl) == "-":
-        raise ValueError("jsonl: standard output cannot be rotated; give a file.")
-    if rotates and settings.jsonl_append is False:
-        raise ValueError("jsonl_append: a file that rotates is always appended to.")
-    if keep_mb is not None and size_mb is None:
-        raise ValueError("jsonl_keep_mb: give jsonl_rotate_mb, too, or the file being written has no limit.")
-    if keep_mb is not None and size_mb is not None and keep_mb < size_mb:
-        raise ValueError("jsonl_keep_mb: it must be at least jsonl_rotate_mb, or nothing would be kept.")
 
 
 # What may be said outside for all cameras.
@@ -210,11 +167,11 @@ SHARED_SETTINGS = frozenset(PipelineSettings.model_fields) - {*_OUTPUTS}
 class CameraSettings(PipelineSettings):
     """Settings of one camera."""
 
-    source: Annotated[Text, Field(description=_SOURCE)]
+    source: Annotated[Text, Field(description=SOURCES)]
 
     @model_validator(mode="after")
     def _can_keep_records(self) -> CameraSettings:
-        _check_records(self)
+        self.check_records()
         return self
 
 
@@ -223,7 +180,7 @@ class RunConfig(PipelineSettings):
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="edge-mnv2 run")
 
-    source: Annotated[Text | None, Field(description=_SOURCE)] = None
+    source: Annotated[Text | None, Field(description=SOURCES)] = None
     cameras: Annotated[
         dict[CameraName, CameraSettings] | None,
         Field(
@@ -273,8 +230,18 @@ class RunConfig(PipelineSettings):
 
     web_names: Annotated[
         Texts | None,
-        BeforeValidator(_split_list),
+        BeforeValidator(split_list),
         Field(description="Further host names that the live view is reached by, such as that of a proxy"),
+    ] = None
+    metrics: Annotated[
+        Text | None,
+        Field(
+            description="Serve metrics for Prometheus on HOST:PORT, such as 127.0.0.1:9464; a live view "
+            "serves them at /metrics anyway"
+        ),
+    ] = None
+    mqtt: Annotated[
+        MqttSettings | None, Field(description="Send results and telemetry to an MQTT broker: HOST:PORT")
     ] = None
 
     @model_validator(mode="before")
@@ -301,7 +268,7 @@ class RunConfig(PipelineSettings):
                 if getattr(self, output) is not None:
                     raise ValueError(f"{output}: give each of the cameras its own.")
         else:
-            _check_records(self)
+            self.check_records()
         return self
 
     def each_camera(self) -> dict[str, CameraSettings]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -20,16 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from edge_mnv2.files import expand_user
+from edge_mnv2.setting_types import FilePath, split_list
 
 _PORT, _TLS_PORT = 1883, 8883
 _MAX_TEXT = 300
-
-
-def _usable_path(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("a path cannot hold a null character")
-    return expand_user(path)
 
 
 def _secret_text(value: object) -> object:
@@ -37,10 +30,6 @@ def _secret_text(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | SecretStr | None):
         raise ValueError("it must be a text; `password_file` keeps it out of the configuration")
     return str(value) if isinstance(value, int) else value
-
-
-def _as_list(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _usable_host(text: str) -> str:
@@ -67,7 +56,6 @@ def _off(value: object) -> object:
     return None if value is False else value
 
 
-FilePath = Annotated[Path, AfterValidator(_usable_path)]
 Topic = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_usable_topic)]
 Host = Annotated[str, AfterValidator(_usable_host)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -138,7 +126,7 @@ class MqttSettings(BaseModel):
     ] = "homeassistant"
     classes: Annotated[
         list[Annotated[str, Field(min_length=1)]],
-        BeforeValidator(_as_list),
+        BeforeValidator(split_list),
         Field(max_length=100, description="Labels with a binary sensor and a place in `objects`"),
     ] = ["person"]
     hold_s: Annotated[

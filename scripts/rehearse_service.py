@@ -1,7 +1,7 @@
 """Rehearses `install.sh --service` and `--uninstall` under a real systemd; takes some minutes, needs root.
 
-It boots this machine's own files in a container whose writes stay in memory, clones HEAD into it, and plays the
-owner of a device: installs, asks, reloads, installs again, uninstalls.
+It boots this machine's own files in a container whose writes stay in memory, clones HEAD into it, and plays
+the owner of a device: installs, asks, reloads, installs again, uninstalls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(scratch / "clone")], check=True)
+        clone = ["git", "clone", "--quiet", str(CHECKOUT), str(scratch / "clone")]
+        subprocess.run(clone, check=True)
         with booted(scratch) as machine:
             _play(machine)
     print("as expected")
@@ -40,19 +41,21 @@ def main() -> int:
 def _play(machine: Machine) -> None:
     machine.write("/etc/edge-mnv2/edge-mnv2.yaml", SETTINGS)
     _step("install", _install(machine, "--service"))
-    assert machine.show(UNIT, "ActiveState") == "active"
+    _expect(machine.show(UNIT, "ActiveState") == "active", "the service is active")
     _step("ask", machine.run("/usr/local/bin/edge-mnv2", "status"))
     machine.run("systemctl", "reload", UNIT)
     _step("install again", _install(machine, "--service"))
-    assert machine.show(UNIT, "ActiveState") == "active"
+    _expect(machine.show(UNIT, "ActiveState") == "active", "the service is active")
     _step("unit", machine.run("systemctl", "cat", UNIT))
     _step("security", machine.run("systemd-analyze", "security", UNIT).splitlines()[-1])
-    assert machine.run("cat", "/var/lib/edge-mnv2/records.jsonl").count("\n") > 10
+    records = machine.run("cat", "/var/lib/edge-mnv2/records.jsonl")
+    _expect(records.count("\n") > 10, "there are records")
     _step("uninstall", _install(machine, "--uninstall"))
     for path in LEFT:
-        assert machine.run("ls", "-d", path, check=False).startswith("ls: cannot access"), path
-    assert not machine.run("getent", "passwd", "edge-mnv2", check=False)
-    assert machine.show(UNIT, "LoadState") == "not-found"
+        listed = machine.run("ls", "-d", path, check=False)
+        _expect(listed.startswith("ls: cannot access"), f"{path} is gone")
+    _expect(not machine.run("getent", "passwd", "edge-mnv2", check=False), "the user is gone")
+    _expect(machine.show(UNIT, "LoadState") == "not-found", "systemd has forgotten the unit")
     # What is the owner's stays.
     machine.run("ls", "/var/lib/edge-mnv2/records.jsonl", "/etc/edge-mnv2/edge-mnv2.yaml")
 
@@ -62,6 +65,11 @@ def _install(machine: Machine, mode: str) -> str:
     pip = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
     command = ["env", "HOME=/root", *pip, "/out/clone/install.sh", mode, "--yes"]
     return machine.run(*command, timeout_s=1200)
+
+
+def _expect(is_true: bool, what: str) -> None:
+    if not is_true:
+        raise SystemExit(f"not as expected: {what}")
 
 
 def _step(name: str, output: str) -> None:

@@ -98,6 +98,14 @@ def run(
     web_names: Annotated[
         str | None, typer.Option("--web-names", help="Further host names it is reached by: cam.local,proxy")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there."),
+    ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option("--mqtt", metavar="HOST:PORT", help="Send results and telemetry to this MQTT broker."),
+    ] = None,
     max_frames: Annotated[
         int | None, typer.Option("--max-frames", "-n", help="Stop after so many frames.")
     ] = None,
@@ -144,6 +152,8 @@ def run(
             "web": web,
             "web_token_file": web_token_file,
             "web_names": web_names,
+            "metrics": metrics,
+            "mqtt": mqtt,
             "max_frames": max_frames,
         },
     )

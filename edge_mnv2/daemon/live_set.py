@@ -16,10 +16,11 @@ from edge_mnv2.camera_run import CameraRun, Surroundings
 from edge_mnv2.daemon.changes import Changes, changes_between
 from edge_mnv2.errors import EdgeMnv2Error, OutputPathError, RunError
 from edge_mnv2.event_hub import EventHub
-from edge_mnv2.live_run import Services, shown_name
+from edge_mnv2.live_run import snapshot_of
 from edge_mnv2.predictor import Predictor, open_predictor
-from edge_mnv2.readings import CameraFigures, DeviceReading
+from edge_mnv2.readings import DeviceReading, Snapshot
 from edge_mnv2.run_summary import RunSummary
+from edge_mnv2.services import Services, shown_name
 from edge_mnv2.settings import CameraSettings, RunConfig
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.threads import Worker
@@ -116,7 +117,7 @@ class LiveSet:
             runs = for_each(each, self._new_run)
             for run in runs.values():
                 stack.callback(run.close)
-            services = self._services = Services.open(self.settings, self._quit, self._read_device)
+            services = self._services = self._open_services(self.settings)
             stack.callback(services.close)
             self._predictor = open_predictor(self.settings.model, self.settings.predictor_options())
             stack.callback(self._predictor.close)
@@ -142,6 +143,9 @@ class LiveSet:
                 self._discard(prepared)
                 raise
         self._end(changes.removed)
+        for name in changes.removed:
+            if name not in changes.added and self._services is not None:
+                self._services.forget(name)
         if prepared.predictor is not self._predictor and self._predictor is not None:
             self._predictor.close()
         self._predictor, self.settings = prepared.predictor, settings
@@ -181,9 +185,10 @@ class LiveSet:
         """Whether somebody asked for the end in a window."""
         return self._quit.is_set()
 
-    def figures(self) -> dict[str, CameraFigures]:
-        """Return what each camera says of itself, by its name, `camera` for a single one; from any thread."""
-        return {shown_name(name): member.run.meter.figures() for name, member in tuple(self._members.items())}
+    def snapshot(self) -> Snapshot:
+        """Return everything at this moment; from any thread."""
+        members = tuple(self._members.items())
+        return snapshot_of({name: member.run for name, member in members}, self._read_device)
 
     def summaries(self) -> Mapping[str, RunSummary]:
         """Return what each loop that has ended did."""
@@ -260,8 +265,6 @@ class LiveSet:
             if member.worker is not None and not member.worker.join(max(0.0, end_s - time.monotonic())):
                 _log.error("the loop of the camera %s does not end", shown_name(name))
             member.run.close()
-            if self._services is not None:
-                self._services.forget(name)
 
     # --- new settings
 
@@ -296,14 +299,17 @@ class LiveSet:
             # They go first: the new ones may want the same port.
             self._services.close()
         try:
-            self._services = Services.open(settings, self._quit, self._read_device)
+            self._services = self._open_services(settings)
         except EdgeMnv2Error:
-            self._services = Services.open(self.settings, self._quit, self._read_device)
+            self._services = self._open_services(self.settings)
             raise
         finally:
             for member in self._members.values():
                 member.views = self._views(member.run, member.predictor)
                 member.run.change_outputs(self._kept, member.views)
+
+    def _open_services(self, settings: RunConfig) -> Services:
+        return Services.open(settings, self._quit, self._events, self.snapshot)
 
     def _views(self, run: CameraRun, predictor: Predictor) -> list[SinkSpec]:
         return [] if self._services is None else self._services.views(run, predictor)

@@ -7,11 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from camera import CameraError
-from edge_mnv2 import __version__
 from edge_mnv2.config import read_config
 from edge_mnv2.daemon.health import DEFAULT_LIMIT_S, Health
 from edge_mnv2.daemon.live_set import LiveSet
@@ -20,7 +18,6 @@ from edge_mnv2.daemon.status_socket import StatusServer
 from edge_mnv2.daemon.status_text import status_document, status_line
 from edge_mnv2.errors import EdgeMnv2Error
 from edge_mnv2.event_hub import EventHub
-from edge_mnv2.readings import DeviceReading, Snapshot
 from edge_mnv2.telemetry.sampler import DeviceSampler
 from edge_mnv2.threads import Worker
 from engines import EngineError
@@ -75,9 +72,7 @@ def run_daemon(
     sampler = DeviceSampler(on_event=events.tell)
     try:
         live = LiveSet(read_config(config, {}), [config], sampler.latest, events)
-        return _Daemon(config, signals, notifier, sampler.latest, Health(limit_s), live, flush_log).run(
-            socket_path
-        )
+        return _Daemon(config, signals, notifier, Health(limit_s), live, flush_log).run(socket_path)
     finally:
         sampler.close()
         notifier.close()
@@ -91,7 +86,6 @@ class _Daemon:
         config: Path,
         signals: Signals,
         notifier: Notifier,
-        read_device: Callable[[], DeviceReading],
         health: Health,
         live: LiveSet,
         flush_log: Callable[[], None],
@@ -99,9 +93,7 @@ class _Daemon:
         self._config = config
         self._signals = signals
         self._notifier = notifier
-        self._read_device = read_device
         self._health = health
-        self._started_at = datetime.now(timezone.utc)
         self._live = live
         self._flush_log = flush_log
         self._is_ready = False
@@ -110,7 +102,7 @@ class _Daemon:
 
     def run(self, socket_path: Path) -> int:
         """Start, serve, end; return the exit code."""
-        server = StatusServer(socket_path, lambda: status_document(self.snapshot(), self._config))
+        server = StatusServer(socket_path, lambda: status_document(self._live.snapshot(), self._config))
         try:
             if not self._start():
                 return 0
@@ -128,10 +120,6 @@ class _Daemon:
             server.close()
         is_good = all(summary.ok for summary in self._live.summaries().values())
         return 0 if is_good or self._signals.stop.is_set() or self._live.is_quit else 1
-
-    def snapshot(self) -> Snapshot:
-        """Return everything at this moment; from any thread."""
-        return Snapshot(self._read_device(), self._live.figures(), self._started_at, __version__)
 
     def _start(self) -> bool:
         """Open all; False where a stop was asked for meanwhile.
@@ -173,7 +161,7 @@ class _Daemon:
             return
         self._next_alive_s = now_s + interval_s
         self._flush_log()
-        snapshot = self.snapshot()
+        snapshot = self._live.snapshot()
         stuck = self._health.stuck(snapshot.cameras)
         if stuck and stuck != self._stuck:
             _log.error("nothing moves in: %s; the watchdog is told nothing any more", ", ".join(stuck))

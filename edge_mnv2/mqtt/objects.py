@@ -3,25 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-
-from edge_mnv2.results import Classification, Detections, FrameResult
-from edge_mnv2.segments import BACKGROUND
-
-
-def count_objects(result: FrameResult) -> dict[str, int]:
-    """Return objects by label: detections, classes on a segmentation map, or the best class of a picture."""
-    found = result.found
-    if isinstance(found, Detections):
-        return dict(Counter(result.label(number) for number in found.class_id.tolist()))
-    if isinstance(found, Classification):
-        return {result.label(number): 1 for number in found.class_id[:1].tolist()}
-    present = np.flatnonzero(np.bincount(found.class_id.ravel()))
-    return {result.label(number): 1 for number in present.tolist() if number != BACKGROUND}
 
 
 @dataclass(slots=True)

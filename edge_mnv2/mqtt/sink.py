@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from edge_mnv2.mqtt.objects import Objects, count_objects
+from edge_mnv2.mqtt.objects import Objects
 from edge_mnv2.mqtt.topics import Message, Topics, to_payload
+from edge_mnv2.object_counts import count_objects
 from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.sinks.record import to_record, to_state_record
 
@@ -49,7 +50,7 @@ class CameraChannel:
             # Files have no states of their own; a camera tells its own before its first frame.
             self._tell(CameraStatus(result.origin, "live", "", result.captured_at, camera=result.camera))
         now_s = time.monotonic()
-        self._tell_objects(self._objects.update(count_objects(result), now_s))
+        self._tell_objects(self._objects.update(count_objects(result.found, result.labels), now_s))
         if self._result_interval_s is not None and now_s >= self._result_due_s:
             self._result_due_s = now_s + self._result_interval_s
             topic = self._topics.result(self._camera)

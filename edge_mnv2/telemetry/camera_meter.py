@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-import numpy as np
-
+from edge_mnv2.object_counts import count_objects
 from edge_mnv2.readings import CameraFigures, Percentiles
-from edge_mnv2.results import CameraStatus, Classification, Detections, FrameResult, Result
-from edge_mnv2.segments import BACKGROUND
+from edge_mnv2.results import CameraStatus, FrameResult, Result
 from edge_mnv2.telemetry.stages import SlidingTimes, percentiles_of
 
 _RATE_WINDOW_NS = 10_000_000_000
@@ -145,7 +142,7 @@ class CameraMeter:
             figures,
             age=shown.get(_AGE),
             stages={stage: values for stage, values in shown.items() if stage != _AGE},
-            counts={} if newest is None else _counts(newest),
+            counts={} if newest is None else count_objects(newest.found, newest.labels),
         )
 
     def _fps(self, now_ns: int) -> float | None:
@@ -166,16 +163,3 @@ class CameraMeter:
         interval_ns = (self._last_ns - first_ns) / (len(recent) - 1)
         end_ns = now_ns if silent_ns > 2 * interval_ns else self._last_ns
         return (len(recent) - 1) * 1e9 / max(end_ns - first_ns, 1)
-
-
-def _counts(newest: _Newest) -> dict[str, int]:
-    """Return boxes by label; 1 for each class that a segmentation shows, or for the best class."""
-    match newest.found:
-        case Detections() as found:
-            class_ids = found.class_id.tolist()
-        case Classification() as found:
-            class_ids = found.class_id[:1].tolist()
-        case found:
-            present = np.flatnonzero(np.bincount(found.class_id.ravel())).tolist()
-            class_ids = [class_id for class_id in present if class_id != BACKGROUND]
-    return dict(Counter(newest.labels.get(class_id, str(class_id)) for class_id in class_ids))

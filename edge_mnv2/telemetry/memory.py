@@ -1,9 +1,10 @@
-"""Memory of this process and of the system."""
+"""Memory of this process and of the system, and since when it runs."""
 
 from __future__ import annotations
 
 import os
 import resource
+from datetime import datetime, timezone
 from pathlib import Path
 
 from edge_mnv2.telemetry.sysfs import SysFile
@@ -49,3 +50,10 @@ class ResidentSize:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def process_start() -> datetime:
+    """Return when this process began."""
+    import psutil
+
+    return datetime.fromtimestamp(psutil.Process().create_time(), timezone.utc)

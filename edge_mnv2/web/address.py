@@ -44,10 +44,12 @@ class WebAddress:
 DEFAULT_ADDRESS = WebAddress()
 
 
-def parse_web_address(text: str) -> WebAddress:
+def parse_web_address(text: str, default: WebAddress = DEFAULT_ADDRESS) -> WebAddress:
     """Return the address of `HOST:PORT`, `HOST`, `PORT`, `:PORT` or `[IPV6]:PORT`.
 
-    What is left out is as in `DEFAULT_ADDRESS`.
+    Args:
+        text: What was given.
+        default: What is left out is as here.
 
     Raises:
         RequestError: It is no address.
@@ -72,7 +74,7 @@ def parse_web_address(text: str) -> WebAddress:
         raise _no_address(given)
     if port and not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) < 65536):
         raise RequestError(f"A port is a number from 0 to 65535, not {port[:40]!r}.")
-    return WebAddress(host or _DEFAULT_HOST, int(port) if port else _DEFAULT_PORT)
+    return WebAddress(host or default.host, int(port) if port else default.port)
 
 
 def bind(address: WebAddress) -> tuple[list[socket.socket], WebAddress]:

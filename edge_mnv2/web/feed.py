@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edge_mnv2.controls import LiveDecoder
 from edge_mnv2.errors import SinkError
+from edge_mnv2.readings import CameraFigures
 from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.sinks.record import to_record
 from edge_mnv2.web.meters import Meters
@@ -34,19 +35,6 @@ _QUEUE_LENGTH = 64
 _SILENCE_S = 30.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CameraFigures:
-    """What the loop alone knows of a camera.
-
-    Attributes:
-        engine: Backend and precision, such as `onnxruntime int8`; empty if unknown.
-        drops: Lost frames and results by cause.
-    """
-
-    engine: str = ""
-    drops: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

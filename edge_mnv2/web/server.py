@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_mnv2.controls import LiveDecoder
 from edge_mnv2.errors import RequestError, SinkError
-from edge_mnv2.readings import DeviceReading
+from edge_mnv2.readings import CameraFigures, DeviceReading, Snapshot
 from edge_mnv2.results import CameraStatus, FrameResult
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.telemetry.device import read_device
@@ -26,7 +26,7 @@ from edge_mnv2.threads import Worker
 from edge_mnv2.web.access import Access, check_token
 from edge_mnv2.web.address import DEFAULT_ADDRESS, WebAddress, bind
 from edge_mnv2.web.connections import Connections
-from edge_mnv2.web.feed import CameraFeed, CameraFigures, Encode
+from edge_mnv2.web.feed import CameraFeed, Encode
 from edge_mnv2.web.views import Views
 
 _JPEG_QUALITY = 80
@@ -70,6 +70,7 @@ class WebOptions:
         max_viewers: Most who watch pictures at once; as many again may listen to records.
         encode: Makes a JPEG of a canvas.
         read_device: Reads the device's sensors.
+        read_snapshot: Returns what `/metrics` tells, at once; None for no metrics.
     """
 
     token: str | None = None
@@ -78,6 +79,7 @@ class WebOptions:
     max_viewers: int = 32
     encode: Encode = encode_jpeg
     read_device: Callable[[], DeviceReading] = read_device
+    read_snapshot: Callable[[], Snapshot] | None = None
 
 
 class WebServer:

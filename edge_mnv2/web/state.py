@@ -42,7 +42,7 @@ def camera_state(feed: CameraFeed, *, labels: bool) -> dict[str, Any]:
         "image": None if last is None else {"width": last.width, "height": last.height},
         "model": None if last is None else last.model,
         "task": feed.decoder.task,
-        "engine": figures.engine or None,
+        "engine": f"{figures.engine} {figures.precision}".strip() or None,
         "frames": moment.frames,
         "fps": _rounded(moment.fps, 1),
         "age_ms": _rounded(moment.age_ms, 1),

@@ -604,7 +604,10 @@ def test_doctor_sees_what_stands_in_the_way_of_the_cache(
 
 
 # Whoever says how a camera is waited for deploys a device, and writes a file.
-YAML_ALONE = {"cameras", "retry_first", "max_attempts", "max_pause_s", "long_pause_s"}
+YAML_ALONE = {
+    *("cameras", "retry_first", "max_attempts", "max_pause_s", "long_pause_s"),
+    *("jsonl_append", "jsonl_rotate_mb", "jsonl_rotate_hours", "jsonl_keep_mb"),
+}
 
 
 def test_help_and_version(command: Command) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from edge_mnv2.mqtt.objects import Objects, count_objects
-from tests.samples import classification, detections, frame_result, segmentation
+from edge_mnv2.mqtt.objects import Objects
 
 BOX = (10, 6, 48, 40)
 PERSON = {"person": 1}
@@ -61,11 +60,3 @@ def test_a_silent_camera_is_not_repeated() -> None:
 def test_other_classes_have_counts_but_are_not_held() -> None:
     news = objects().update({"dog": 2}, 0)
     assert news == {"counts": {"person": 0, "dog": 2}, "seen": {"person": False}}
-
-
-def test_every_task_has_objects() -> None:
-    found = detections((*BOX, 0.9, 1), (*BOX, 0.8, 2), (*BOX, 0.7, 1), (*BOX, 0.6, 77))
-    assert count_objects(frame_result(found=found)) == {"person": 2, "bicycle": 1, "77": 1}
-    assert count_objects(frame_result(found=segmentation([[0, 1], [2, 2]]))) == {"person": 1, "bicycle": 1}
-    assert count_objects(frame_result(found=classification((2, 0.7), (1, 0.2)))) == {"bicycle": 1}
-    assert count_objects(frame_result(found=classification())) == {}

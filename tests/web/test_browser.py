@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_mnv2.readings import CameraFigures
 from edge_mnv2.results import Detections
-from edge_mnv2.web import CameraFigures
 from edge_mnv2.zoo.model import DecoderOptions
 from tests.samples import camera_status, classification, detections, segmentation
 from tests.web.chromium import Tab, chromium, find_chromium
@@ -231,7 +231,7 @@ def test_a_lost_camera_is_told_with_reason_and_time() -> None:
 def test_texts_from_outside_stay_texts() -> None:
     evil = FakeDecoder(labels={1: EVIL})
     with scene() as made:
-        made.add(EVIL, evil, read_figures=lambda: CameraFigures(EVIL, {EVIL: 1}))
+        made.add(EVIL, evil, read_figures=lambda: CameraFigures(engine=EVIL, drops={EVIL: 1}))
         with playing(made, name=EVIL):
 
             async def scenario(tab: Tab) -> None:

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 
 from edge_mnv2.errors import RequestError
+from edge_mnv2.readings import CameraFigures
 from edge_mnv2.sinks.base import StateSink
 from edge_mnv2.sinks.record import to_record
-from edge_mnv2.web import CameraFigures
 from edge_mnv2.zoo.model import DecoderOptions
 from tests.samples import camera_status, frame_result
 from tests.web.scene import WAIT_S, FakeDecoder, Scene, grey_of, next_event, next_picture, scene
@@ -109,7 +109,12 @@ def test_the_state_says_what_is_known_and_null_for_the_rest(made: Scene) -> None
 
 
 def test_the_state_follows_frames_and_figures(made: Scene) -> None:
-    made.add("yard", read_figures=lambda: CameraFigures("onnxruntime int8", {"newer frame came": 3}))
+    made.add(
+        "yard",
+        read_figures=lambda: CameraFigures(
+            engine="onnxruntime", precision="int8", drops={"newer frame came": 3}
+        ),
+    )
     for seq in range(5):
         made.write(seq, "yard", age_ms=20.0 + seq)
     camera = state(made, "?camera=yard&labels=no")["cameras"][0]
