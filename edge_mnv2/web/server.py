@@ -27,6 +27,7 @@ from edge_mnv2.web.access import Access, check_token
 from edge_mnv2.web.address import DEFAULT_ADDRESS, WebAddress, bind
 from edge_mnv2.web.connections import Connections
 from edge_mnv2.web.feed import CameraFeed, Encode
+from edge_mnv2.web.metrics_view import add_metrics
 from edge_mnv2.web.views import Views
 
 _JPEG_QUALITY = 80
@@ -40,6 +41,16 @@ _SHORT_CONNECTIONS = 64
 _log = logging.getLogger(__name__)
 # What strangers send is no news, and may hold a token; what fails in here is logged by the guard.
 _silent = logging.Logger("edge_mnv2.web.silent", logging.CRITICAL + 1)
+
+
+def check_aiohttp() -> None:
+    """Refuse to go on without the library.
+
+    Raises:
+        RequestError: It says how to install it.
+    """
+    if importlib.util.find_spec("aiohttp") is None:
+        raise RequestError("The live view needs aiohttp: pip install 'edge-mnv2[web]'")
 
 
 def encode_jpeg(canvas: NDArray[np.uint8]) -> bytes:
@@ -111,8 +122,7 @@ class WebServer:
                 needs a token.
         """
         options = options or WebOptions()
-        if importlib.util.find_spec("aiohttp") is None:
-            raise RequestError("The live view needs aiohttp: pip install 'edge-mnv2[web]'")
+        check_aiohttp()
         check_token(address, options.token)
         sockets, address = bind(address)
         server = cls(sockets, address, options)
@@ -220,8 +230,11 @@ class WebServer:
             lambda: self._feeds, access, self._executor, self._options.read_device, self._options.max_viewers
         )
         connections = Connections(2 * self._options.max_viewers + _SHORT_CONNECTIONS)
+        app = views.application(connections.middleware())
+        if self._options.read_snapshot is not None and importlib.util.find_spec("prometheus_client"):
+            add_metrics(app, self._options.read_snapshot, self._executor)
         runner = web.AppRunner(
-            views.application(connections.middleware()),
+            app,
             # A line per request would hold tokens.
             access_log=None,
             logger=_silent,
