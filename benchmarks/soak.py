@@ -83,9 +83,9 @@ def disturb(server: Server, end: threading.Event) -> None:
 
 
 def watch(end: threading.Event) -> None:
-    """Look at the live view now and then, as a visitor does."""
+    """Look at the live view and its metrics now and then, as visitors do."""
     while not end.wait(2):
-        for path in ("/", "/api/state", "/snapshot.jpg"):
+        for path in ("/", "/api/state", "/snapshot.jpg", "/metrics"):
             with suppress(OSError), urllib.request.urlopen(f"http://{_WEB}{path}", timeout=5) as answer:
                 answer.read()
 

@@ -95,17 +95,17 @@ def judge_config(path: Path | None, flags: Mapping[str, object]) -> Verdict:
             details = error.errors()[:_MAX_TOLD]
         if rest is settings and settings.get("source") is None and settings.get("cameras") is None:
             problems.append(Problem(NO_SOURCE, file.line_of(("source",))))
-        wrong = [(detail["type"], *explained(detail)) for detail in details]
+        wrong = [(detail, *explained(detail)) for detail in details]
         rest = copy.deepcopy(rest)
-        for _kind, place, words in wrong:
-            if _is_inherited(place, file, settings, given) or _is_consequence(place, words, left_out):
+        for detail, place, words in wrong:
+            if _is_inherited(detail["loc"], file, settings, given) or _is_consequence(place, words, left_out):
                 continue
             found = Problem(words, None if place[0] in given else file.line_of(place))
             if found not in problems:
                 problems.append(found)
-        for kind, place, _words in wrong:
+        for detail, place, _words in wrong:
             _leave_out(rest, place)
-            if kind != "extra_forbidden":
+            if detail["type"] != "extra_forbidden":
                 left_out.add(place)
         _stand_in(rest)
         if len(problems) > _MAX_TOLD:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from camera import CameraError
@@ -11,9 +12,15 @@ from edge_mnv2.camera_checks import check_cameras
 from edge_mnv2.config import STAND_IN, Problem, judge_config, problem_lines
 from edge_mnv2.config_words import path_words
 from edge_mnv2.errors import EdgeMnv2Error, RequestError
+from edge_mnv2.metrics.exposition import check_prometheus_client
+from edge_mnv2.mqtt.access import make_tls_context, read_password
+from edge_mnv2.mqtt.link import check_paho
 from edge_mnv2.settings import CameraSettings, RunConfig
+from edge_mnv2.settings_mqtt import MqttSettings
 from edge_mnv2.web.access import check_token, read_token
 from edge_mnv2.web.address import parse_web_address
+from edge_mnv2.web.metrics_server import DEFAULT_METRICS_ADDRESS
+from edge_mnv2.web.server import check_aiohttp
 from edge_mnv2.yaml_file import Place
 from edge_mnv2.zoo.model import DecoderOptions, Model, load_model, make_network
 
@@ -62,8 +69,7 @@ def _wrong(settings: RunConfig) -> Iterator[tuple[Place, str]]:
     for line in (_complaint(lambda: check_cameras(openable, settings.web_token_file)) or "").splitlines():
         name = next((name for name in each if name and line.startswith(f"{name}: ")), "")
         yield places.get(name, ()), line.removeprefix(f"{name}: ")
-    if (wrong := _complaint(lambda: _check_web(settings))) is not None:
-        yield ("web",), wrong
+    yield from _wrong_of_services(settings)
     model = []
     variant = settings.predictor_options().variant
     if (wrong := _complaint(lambda: model.append(load_model(settings.model, variant)))) is not None:
@@ -88,11 +94,41 @@ def _wrong_of_decoder(model: Model, camera: CameraSettings) -> Iterator[tuple[st
             yield setting, wrong
 
 
-def _check_web(settings: RunConfig) -> None:
-    if settings.web is None:
-        return
-    token = None if settings.web_token_file is None else read_token(settings.web_token_file)
-    check_token(parse_web_address(settings.web), token)
+def _wrong_of_services(settings: RunConfig) -> Iterator[tuple[Place, str]]:
+    """Yield what is wrong with live view, metrics and MQTT; of each, the first."""
+    judges: dict[str, Callable[[], None]] = {"mqtt": lambda: _check_mqtt(settings.mqtt)}
+    tokens: list[str | None] = []
+    path = settings.web_token_file
+    if (wrong := _complaint(lambda: tokens.append(None if path is None else read_token(path)))) is not None:
+        yield ("web_token_file",), wrong
+    for token in tokens:
+        judges["web"] = partial(_check_web, settings.web, token)
+        judges["metrics"] = partial(_check_metrics, settings.metrics, token)
+    for name, judge in judges.items():
+        if (wrong := _complaint(judge)) is not None:
+            setting, _, words = wrong.partition(": ")
+            # Some say themselves which setting of theirs it is.
+            yield ((*setting.split("."),), words) if setting.startswith(f"{name}.") else ((name,), wrong)
+
+
+def _check_web(address: str | None, token: str | None) -> None:
+    if address is not None:
+        check_aiohttp()
+        check_token(parse_web_address(address), token)
+
+
+def _check_metrics(address: str | None, token: str | None) -> None:
+    if address is not None:
+        check_prometheus_client()
+        check_token(parse_web_address(address, DEFAULT_METRICS_ADDRESS), token)
+
+
+def _check_mqtt(mqtt: MqttSettings | None) -> None:
+    if mqtt is not None:
+        check_paho()
+        read_password(mqtt)
+        if mqtt.tls is not None:
+            make_tls_context(mqtt.tls)
 
 
 def _complaint(judge: Callable[[], object]) -> str | None:

@@ -14,6 +14,7 @@ from edge_mnv2.yaml_file import Place
 from edge_mnv2.yaml_words import shown
 
 _EXPECTED = {
+    "string_type": "input should be a text",
     "string_too_short": "it must not be empty",
     "too_short": "it must hold at least one",
     "bool_parsing": "input should be true or false",
@@ -70,7 +71,7 @@ def explained(detail: Mapping[str, Any]) -> tuple[Place, str]:
 
 def path_words(place: Place) -> str:
     """Return a setting's path, such as `cameras.door.threshold`."""
-    return ".".join(name if _PLAIN.fullmatch(name) else repr(shown(name)) for name in map(str, place))
+    return ".".join(name if _PLAIN.fullmatch(name) else f"'{shown(name)}'" for name in map(str, place))
 
 
 def _received(value: object) -> str:

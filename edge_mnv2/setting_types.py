@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -20,6 +20,11 @@ SOURCES = (
 def split_list(value: object) -> object:
     """Return the parts of a text with commas, as a flag gives a list; anything else as it is."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def or_text(schema: dict[str, Any]) -> None:
+    """Let an editor take a text, too, where settings are expected that a text can stand for."""
+    schema["anyOf"].insert(0, {"type": "string", "minLength": 1})
 
 
 def _usable_path(path: Path) -> Path:

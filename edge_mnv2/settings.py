@@ -19,6 +19,7 @@ from edge_mnv2.setting_types import (
     Text,
     Texts,
     check_rotation,
+    or_text,
     split_list,
 )
 from edge_mnv2.settings_mqtt import MqttSettings
@@ -241,7 +242,11 @@ class RunConfig(PipelineSettings):
         ),
     ] = None
     mqtt: Annotated[
-        MqttSettings | None, Field(description="Send results and telemetry to an MQTT broker: HOST:PORT")
+        MqttSettings | None,
+        Field(
+            description="Send results and telemetry to an MQTT broker: HOST:PORT, or settings of its own",
+            json_schema_extra=or_text,
+        ),
     ] = None
 
     @model_validator(mode="before")

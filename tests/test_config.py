@@ -120,7 +120,7 @@ def test_values_that_are_good(tmp_path: Path, setting: str, value: str, found: o
         ("input_size", "big", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not 'big'"),
         ("input_size", "640x", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not '640x'"),
         ("input_size", "-4", "A size is WIDTHxHEIGHT, such as 513x289, or one number, not '-4'"),
-        ("input_size", "[640, 480]", "input_size: input should be a valid string, received a list."),
+        ("input_size", "[640, 480]", "input_size: input should be a text, received a list."),
         ("output_stride", "4", "output_stride: input should be 8, 16 or 32, received 4."),
         ("output_stride", "x", "output_stride: input should be 8, 16 or 32, received 'x'."),
         ("top_k", "0", "top_k: input should be greater than or equal to 1, received 0."),

@@ -152,6 +152,14 @@ def test_what_all_cameras_inherit_is_said_once(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: threshold: input should be less than 1, received 4."
 
 
+def test_a_rule_that_one_camera_breaks_with_what_it_inherits_is_said_there(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "jsonl_keep_mb: 50\ncameras:\n  a: {source: x, jsonl_rotate_mb: 5}\n  b: {source: y, jsonl: b}\n"
+    )
+    assert refusal(path).startswith(f"{path}, line 4: cameras.b.jsonl_keep_mb: give jsonl_rotate_mb, too")
+
+
 def test_of_ten_thousand_faults_the_first_are_said(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     for text in (
@@ -167,7 +175,7 @@ def test_of_ten_thousand_faults_the_first_are_said(tmp_path: Path) -> None:
         assert lines[-1] == f"{path}: there is more: put this right first."
 
 
-SECRET = "geheim17"  # noqa: S105 - of the tests alone
+SECRET = "7171717171"  # noqa: S105 - of the tests alone
 
 
 @pytest.mark.parametrize(
@@ -176,8 +184,14 @@ SECRET = "geheim17"  # noqa: S105 - of the tests alone
         f"password: {SECRET}",
         f"password: '{SECRET}",
         f"web_token_file: [{SECRET}]",
+        f"web_token_file: {SECRET}",  # instead of the name of a file
         f"web_token_file: {{{SECRET}: 1}}",
         f"source: {{password: {SECRET}}}",
+        f"source: x\nmqtt: user:{SECRET}@broker",
+        f"source: x\nmqtt: {{host: b, password: [{SECRET}]}}",
+        f"source: x\nmqtt: {{host: b, password: {SECRET}}}",
+        f"source: x\nmqtt: {{host: b, pasword: {SECRET}}}",
+        f"source: x\nmqtt: {{host: b, password_file: {SECRET}, username: u}}",
         f"source: rtsp://user:{SECRET}@host\nthreads: rtsp://user:{SECRET}@host: x",
         f"source: !rtsp://user:{SECRET}@host x",
         f"source: *rtsp://user:{SECRET}@host",
