@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from edge_mnv2.telemetry.memory import available_mib, resident_mib
 from engines import Engine
 
 _THREADS, _RUNS_PER_THREAD = 4, 10
-_RUNS, _OPENINGS = 300, 8
+_RUNS, _OPENINGS, _LOOKS = 300, 8, 3
 _MAX_GROWTH_MIB = 8.0
 # Memory of a GPU that shares the system's is in no process's resident size; other programs come and go in
 # what the system has left.
@@ -87,7 +88,21 @@ def check_growth(title: str, engine: Engine) -> Check:
 
 
 def check_reopening(title: str, open_: Callable[[], Engine]) -> Check:
-    """Open and close an engine many times: the system must have as much memory left as before."""
+    """Open and close an engine many times: the system must have as much memory left as before.
+
+    Other programs take memory from the system, too, but a leak leaks each time: what looks like one is looked
+    at again.
+    """
+    loss_mib = math.inf
+    for _ in range(_LOOKS):
+        if loss_mib >= _MAX_LOSS_MIB:
+            loss_mib = _loss_mib(open_)
+    detail = f"{loss_mib:+.0f} MiB of the system's in {_OPENINGS} openings"
+    return Check(f"{title}, opened again and again", loss_mib < _MAX_LOSS_MIB, detail)
+
+
+def _loss_mib(open_: Callable[[], Engine]) -> float:
+    """Return what the system has less after opening and closing an engine many times."""
     gc.collect()
     before_mib = available_mib()
     for _ in range(_OPENINGS):
@@ -98,9 +113,7 @@ def check_reopening(title: str, open_: Callable[[], Engine]) -> Check:
             engine.close()
         del engine
         gc.collect()
-    loss_mib = before_mib - available_mib()
-    detail = f"{loss_mib:+.0f} MiB of the system's in {_OPENINGS} openings"
-    return Check(f"{title}, opened again and again", loss_mib < _MAX_LOSS_MIB, detail)
+    return before_mib - available_mib()
 
 
 def _same(first: dict[str, NDArray[np.float32]], second: dict[str, NDArray[np.float32]]) -> bool:

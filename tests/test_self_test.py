@@ -283,7 +283,7 @@ def test_memory_that_grows_is_found(monkeypatch: pytest.MonkeyPatch, growth_mib:
 def test_memory_that_closed_engines_keep_is_found(
     monkeypatch: pytest.MonkeyPatch, loss_mib: float, passes: bool
 ) -> None:
-    readings = iter([1000.0, 1000.0 - loss_mib])
+    readings = itertools.cycle([1000.0, 1000.0 - loss_mib])
     monkeypatch.setattr(edge_mnv2.stress, "available_mib", lambda: next(readings))
     opened: list[FakeEngine] = []
 
@@ -294,7 +294,15 @@ def test_memory_that_closed_engines_keep_is_found(
 
     check = check_reopening("x", open_)
     assert (check.passed, check.detail) == (passes, f"{loss_mib:+.0f} MiB of the system's in 2 openings")
-    assert [engine.closed for engine in opened] == [True, True]
+    # What looks like a leak is looked at again.
+    assert [engine.closed for engine in opened] == [True, True] * (1 if passes else 3)
+
+
+def test_memory_that_another_program_took_is_no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([1000.0, 400.0, 400.0, 390.0])
+    monkeypatch.setattr(edge_mnv2.stress, "available_mib", lambda: next(readings))
+    check = check_reopening("x", lambda: engine_of(itertools.repeat(1.0)))
+    assert (check.passed, check.detail) == (True, "+10 MiB of the system's in 2 openings")
 
 
 def test_memory_is_that_of_this_process() -> None:

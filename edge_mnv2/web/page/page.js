@@ -13,7 +13,8 @@ const DEFAULT_THRESHOLD = { detect: 0.5, classify: 0.01 };
 let camera = new URLSearchParams(location.search).get("camera");
 let labelsOf = null; // the camera whose labels are here
 let task = "detect";
-let changing = 0; // changes on their way: what the server says meanwhile is old
+let changing = false; // whether a change is on its way
+let changes = 0; // so far: what the server was asked before the last one is old
 let clockOffset_ms = 0;
 let status = null;
 let timers = [];
@@ -135,6 +136,7 @@ async function poll() {
   if (asked_ms !== null && Date.now() - asked_ms > ASLEEP_MS) wasAway = true;
   try {
     const needsLabels = labelsOf === null || labelsOf !== camera;
+    const changesBefore = changes;
     const answer = await fetch(url("/api/state", needsLabels ? {} : { labels: "no" }), {
       signal: AbortSignal.timeout(PATIENCE_MS),
     });
@@ -148,7 +150,7 @@ async function poll() {
     if (wasAway || (run !== null && run !== state.run)) openAgain();
     run = state.run;
     wasAway = false;
-    if (state.cameras.length) showCamera(state, state.cameras[0]);
+    if (state.cameras.length) showCamera(state, state.cameras[0], changesBefore === changes);
     else showBanner("There is no camera yet.");
   } catch (error) {
     const isAway = error instanceof TypeError || error.name === "TimeoutError";
@@ -169,7 +171,7 @@ function showBanner(text) {
   banner.hidden = !text;
 }
 
-function showCamera(state, told) {
+function showCamera(state, told, isFresh) {
   camera ??= told.name;
   showSwitcher(state.names, state.states);
   if (told.image) byId("figure").style.setProperty("--ratio", `${told.image.width} / ${told.image.height}`);
@@ -186,7 +188,7 @@ function showCamera(state, told) {
   charts.infer.add(isLive ? told.stages_ms.infer ?? null : null, "no picture");
   charts.temperature.add(state.device.temperature_c.value);
   charts.power.add(state.device.power_w.value);
-  if (!changing) showDecoder(told.decoder);
+  if (isFresh && !changing) showDecoder(told.decoder);
   showFacts(told);
 }
 
@@ -247,23 +249,31 @@ function showDecoder(decoder) {
 // One request at a time, with the newest wish: a slider gives dozens a second.
 async function change(wish) {
   Object.assign(wanted, wish);
+  changes += 1;
   if (changing) return;
-  changing += 1;
+  changing = true;
+  while (Object.keys(wanted).length) await send(take(wanted));
+  changing = false;
+}
+
+function take(wishes) {
+  const taken = { ...wishes, camera };
+  for (const key of Object.keys(wishes)) delete wishes[key];
+  return taken;
+}
+
+async function send(wish) {
   try {
-    while (Object.keys(wanted).length) {
-      const body = { ...wanted, camera };
-      for (const key of Object.keys(wanted)) delete wanted[key];
-      const answer = await fetch("/api/decoder", {
-        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-        signal: AbortSignal.timeout(PATIENCE_MS),
-      });
-      byId("problem").textContent = answer.ok ? "" : await problemOf(answer);
-      if (answer.ok && !Object.keys(wanted).length) showDecoder((await answer.json()).decoder);
-    }
+    const answer = await fetch("/api/decoder", {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wish),
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    });
+    byId("problem").textContent = answer.ok ? "" : await problemOf(answer);
+    const decoder = answer.ok ? (await answer.json()).decoder : null;
+    // Whoever has moved on meanwhile must not be pulled back.
+    if (decoder && !Object.keys(wanted).length) showDecoder(decoder);
   } catch {
     byId("problem").textContent = ASK_AGAIN;
-  } finally {
-    changing -= 1;
   }
 }
 
