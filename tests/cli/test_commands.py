@@ -192,7 +192,7 @@ def test_csv_of_real_pictures_has_the_columns_of_the_task(
 
 def what_was_found(path: Path) -> list[dict[str, object]]:
     """Return the records of a file without what differs between two runs."""
-    timed = ("time", "age_ms", "stages_ms")
+    timed = ("time", "age_ms", "stages_ms", "device")
     return [{key: value for key, value in record.items() if key not in timed} for record in records(path)]
 
 
