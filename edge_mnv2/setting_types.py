@@ -27,6 +27,13 @@ def or_text(schema: dict[str, Any]) -> None:
     schema["anyOf"].insert(0, {"type": "string", "minLength": 1})
 
 
+def _some_text(value: object) -> object:
+    # An empty path would be the working directory.
+    if value == "":
+        raise ValueError("a path must be given, or the setting left out")
+    return value
+
+
 def _usable_path(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("a path cannot hold a null character")
@@ -54,7 +61,7 @@ _TEXT_SCHEMA = {"type": ["string", "integer"], "minLength": 1}
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_number_as_text), WithJsonSchema(_TEXT_SCHEMA)]
 CropText = Annotated[Text, AfterValidator(_usable_crop)]
 SizeText = Annotated[Text, AfterValidator(_usable_size)]
-FilePath = Annotated[Path, AfterValidator(_usable_path)]
+FilePath = Annotated[Path, BeforeValidator(_some_text), AfterValidator(_usable_path)]
 CameraName = Annotated[str, Field(pattern=r"^[\w.-][\w. -]{0,63}$")]
 # As a list, or as one text with commas: `split_list`.
 Texts = Annotated[

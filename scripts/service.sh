@@ -40,6 +40,8 @@ install_service() {
         mkdir -p -- "${settings%/*}"
         # Passwords of cameras may be written there.
         install -m 640 -g "$service_user" -- "$(ready_made)" "$settings"
+        # Editors find it beside the settings.
+        install -m 644 -- configs/schema.json "${settings%/*}/schema.json"
     else
         note "your settings stay: $settings"
     fi
@@ -129,7 +131,7 @@ uninstall_service() {
     [[ ! -d $records ]] || note "left: what it recorded; to remove it: rm -r $records"
     if [[ -e $settings ]]; then
         if [[ -n $(matching_template) ]]; then
-            rm -- "$settings"
+            rm -f -- "$settings" "${settings%/*}/schema.json"
             rmdir -- "${settings%/*}" 2>/dev/null || true
         else
             note "left: your settings; to remove them: rm -r ${settings%/*}"

@@ -10,54 +10,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from camera import CameraError
 from edge_mnv2.camera_checks import check_cameras, for_each
 from edge_mnv2.camera_run import CameraRun, Surroundings
 from edge_mnv2.daemon.changes import Changes, changes_between
-from edge_mnv2.errors import EdgeMnv2Error, OutputPathError, RunError
+from edge_mnv2.daemon.member import Member
+from edge_mnv2.errors import EdgeMnv2Error, RunError
 from edge_mnv2.event_hub import EventHub
 from edge_mnv2.live_run import snapshot_of
 from edge_mnv2.predictor import Predictor, open_predictor
 from edge_mnv2.readings import DeviceReading, Snapshot
 from edge_mnv2.run_summary import RunSummary
-from edge_mnv2.services import Services, shown_name
+from edge_mnv2.services import Services
 from edge_mnv2.settings import CameraSettings, RunConfig
 from edge_mnv2.sinks.base import SinkSpec
-from edge_mnv2.threads import Worker
 
-# A loop that could not begin is started again after pauses that double.
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
 # All loops are told to end before the first one is waited for.
 _END_S = 4.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Member:
-    """One camera that runs, or waits to be started again.
-
-    Attributes:
-        run: Its parts; another one after each start.
-        predictor: Its own view of the shared engine.
-        views: Outputs that are not files of its own.
-        stop: Ends its loop.
-        worker: Its loop's thread.
-        summary: What its loop did; None while it runs.
-        refusal: Why it could not begin.
-        pause_s: Before the next start.
-        start_at_s: When that is; None while it runs, and when it has ended for good.
-    """
-
-    run: CameraRun
-    predictor: Predictor
-    views: list[SinkSpec]
-    stop: threading.Event
-    worker: Worker | None = None
-    summary: RunSummary | None = None
-    refusal: CameraError | OutputPathError | None = None
-    pause_s: float = _FIRST_PAUSE_S
-    start_at_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -79,7 +49,7 @@ def cameras_of(settings: RunConfig) -> dict[str, CameraSettings]:
 
 
 class LiveSet:
-    """Runs what settings say until `close`; see `start`, `apply`, `tick`. One thread uses it.
+    """Runs what settings say until `close`; see `start`, `apply`, `tick`: one at a time.
 
     Args:
         settings: Of the run.
@@ -100,16 +70,19 @@ class LiveSet:
         self._events = events
         self._kept = kept
         self._quit = threading.Event()
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, Member] = {}
+        # Whoever changes what runs holds this: `close` may come while another thread starts or applies.
+        self._changing = threading.Lock()
+        self._is_closed = False
         self._services: Services | None = None
         self._predictor: Predictor | None = None
 
     def start(self) -> None:
-        """Open engine and services, and start all cameras.
+        """Open engine and services, and start all cameras; in any thread.
 
         Raises:
             CameraError: There is no such kind of source.
-            EdgeMnv2Error, EngineError: The settings cannot be followed.
+            EdgeMnv2Error, EngineError: The settings cannot be followed, or it was closed meanwhile.
         """
         each = cameras_of(self.settings)
         check_cameras(each, self.settings.web_token_file)
@@ -117,12 +90,15 @@ class LiveSet:
             runs = for_each(each, self._new_run)
             for run in runs.values():
                 stack.callback(run.close)
-            services = self._services = self._open_services(self.settings)
+            services = self._open_services(self.settings)
             stack.callback(services.close)
-            self._predictor = open_predictor(self.settings.model, self.settings.predictor_options())
-            stack.callback(self._predictor.close)
-            for name, run in runs.items():
-                self._start(name, run)
+            predictor = open_predictor(self.settings.model, self.settings.predictor_options())
+            stack.callback(predictor.close)
+            with self._changing:
+                self._check_open()
+                self._services, self._predictor = services, predictor
+                for name, run in runs.items():
+                    self._start(name, run)
             stack.pop_all()
 
     def apply(self, settings: RunConfig) -> Changes:
@@ -136,30 +112,13 @@ class LiveSet:
         """
         changes = changes_between(self.settings, settings)
         prepared = self._prepare(settings, changes)
-        if changes.services:
-            try:
-                self._change_services(settings)
-            except EdgeMnv2Error:
-                self._discard(prepared)
-                raise
-        self._end(changes.removed)
-        for name in changes.removed:
-            if name not in changes.added and self._services is not None:
-                self._services.forget(name)
-        if prepared.predictor is not self._predictor and self._predictor is not None:
-            self._predictor.close()
-        self._predictor, self.settings = prepared.predictor, settings
-        for name, run in prepared.runs.items():
-            self._start(name, run)
-        each = cameras_of(settings)
-        for name, member in self._members.items():
-            if name in prepared.runs:
-                continue
-            member.run.settings = each[name]
-            if name in changes.decoders:
-                member.predictor.change_decoder(each[name].decoder_options())
-            if name in changes.outputs:
-                member.run.change_outputs(self._kept, member.views)
+        try:
+            with self._changing:
+                self._check_open()
+                self._follow(prepared)
+        except EdgeMnv2Error:
+            self._discard(prepared)
+            raise
         return changes
 
     def tick(self) -> None:
@@ -168,17 +127,13 @@ class LiveSet:
         Raises:
             RunError: The engine failed: the whole process should start anew.
         """
-        now_s = time.monotonic()
-        for name, member in list(self._members.items()):
-            if member.worker is not None and member.worker.join(0):
-                self._note_end(name, member, now_s)
-            elif member.start_at_s is not None and now_s >= member.start_at_s:
-                self._start_again(name, member)
+        for member in self._members.values():
+            member.tick(self._kept, self._new_run, self._views, self._tell_end)
 
     @property
     def has_ended(self) -> bool:
         """Whether every camera has come to its end: files do."""
-        return all(member.worker is None and member.start_at_s is None for member in self._members.values())
+        return all(member.has_ended for member in self._members.values())
 
     @property
     def is_quit(self) -> bool:
@@ -196,12 +151,15 @@ class LiveSet:
 
     def close(self) -> None:
         """End all loops side by side, then services and engine. Calling it again does nothing."""
-        self._end(tuple(self._members))
-        if self._services is not None:
-            self._services.close()
-        if self._predictor is not None:
-            self._predictor.close()
-        self._services = self._predictor = None
+        with self._changing:
+            self._is_closed = True
+            have_ended = self._end(tuple(self._members))
+            if self._services is not None:
+                self._services.close()
+            # Under a loop that hangs in it, an engine is not closed: the end of the process does that.
+            if self._predictor is not None and have_ended:
+                self._predictor.close()
+            self._services = self._predictor = None
 
     # --- one camera
 
@@ -213,58 +171,28 @@ class LiveSet:
     def _start(self, name: str, run: CameraRun) -> None:
         assert self._predictor is not None  # noqa: S101 - opened before any camera
         predictor = self._predictor.for_camera(run.settings.decoder_options())
-        member = _Member(run, predictor, self._views(run, predictor), run.control.stop)
-        self._members[name] = member
-        self._begin(name, member)
+        member = Member(run, predictor, self._views(run, predictor))
+        # A new dictionary: another thread may be going through the old one.
+        self._members = {**self._members, name: member}
+        member.begin(self._kept)
 
-    def _begin(self, name: str, member: _Member) -> None:
-        run, member.start_at_s, member.refusal = member.run, None, None
-        sinks_for = run.sinks_for(self._kept, member.views)
+    def _end(self, names: Sequence[str]) -> bool:
+        """End loops side by side, and forget their cameras; return whether all have ended."""
+        members = [self._members[name] for name in names]
+        self._members = {name: member for name, member in self._members.items() if name not in names}
+        for member in members:
+            member.stop()
+        deadline_s = time.monotonic() + _END_S
+        have_ended = [member.close(deadline_s) for member in members]  # each, whatever the others did
+        return all(have_ended)
 
-        def loop() -> None:
-            try:
-                member.summary = run.loop(member.predictor, sinks_for)
-            except (CameraError, OutputPathError) as error:
-                member.refusal = error
-
-        member.worker = Worker(loop, f"loop {name}")
-
-    def _note_end(self, name: str, member: _Member, now_s: float) -> None:
-        assert member.worker is not None  # noqa: S101 - only such ones are noted
-        member.worker.check()
-        member.worker = None
+    def _tell_end(self, name: str, end: RunSummary | Exception | None) -> None:
         if self._services is not None:
-            self._services.tell_end(name, member.summary or member.refusal)
-        if member.refusal is not None:
-            _log.error("%s%s", f"{name}: " if name else "", member.refusal)
-            member.run.close()
-            member.start_at_s = now_s + member.pause_s
-            member.pause_s = min(member.pause_s * 2, _MAX_PAUSE_S)
-        elif member.summary is not None and member.summary.has_engine_failed:
-            raise RunError(member.summary.cause)
+            self._services.tell_end(name, end)
 
-    def _start_again(self, name: str, member: _Member) -> None:
-        try:
-            member.run = self._new_run(name, member.run.settings)
-        except (CameraError, OutputPathError) as error:
-            _log.info("%s%s", f"{name}: " if name else "", error)
-            member.start_at_s = time.monotonic() + member.pause_s
-            member.pause_s = min(member.pause_s * 2, _MAX_PAUSE_S)
-            return
-        member.stop = member.run.control.stop
-        member.views = self._views(member.run, member.predictor)
-        self._begin(name, member)
-
-    def _end(self, names: Sequence[str]) -> None:
-        """End loops side by side, and forget their cameras."""
-        members = {name: self._members.pop(name) for name in names}
-        for member in members.values():
-            member.stop.set()
-        end_s = time.monotonic() + _END_S
-        for name, member in members.items():
-            if member.worker is not None and not member.worker.join(max(0.0, end_s - time.monotonic())):
-                _log.error("the loop of the camera %s does not end", shown_name(name))
-            member.run.close()
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RunError("the daemon is ending")
 
     # --- new settings
 
@@ -287,6 +215,34 @@ class LiveSet:
             stack.pop_all()
         return prepared
 
+    def _follow(self, prepared: _Prepared) -> None:
+        """Run with new settings from now on.
+
+        Raises:
+            EdgeMnv2Error: The services cannot be opened; all is as before.
+        """
+        changes, settings = prepared.changes, prepared.settings
+        if changes.services:
+            self._change_services(settings)
+        have_ended = self._end(changes.removed)
+        for name in changes.removed:
+            if name not in changes.added and self._services is not None:
+                self._services.forget(name)
+        if prepared.predictor is not self._predictor and self._predictor is not None and have_ended:
+            self._predictor.close()
+        self._predictor, self.settings = prepared.predictor, settings
+        for name, run in prepared.runs.items():
+            self._start(name, run)
+        for name, camera in cameras_of(settings).items():
+            if name in prepared.runs:
+                continue
+            member = self._members[name]
+            member.run.settings = camera
+            if name in changes.decoders:
+                member.predictor.change_decoder(camera.decoder_options())
+            if name in changes.outputs:
+                member.write_elsewhere(self._kept)
+
     def _discard(self, prepared: _Prepared) -> None:
         for run in prepared.runs.values():
             run.close()
@@ -306,7 +262,7 @@ class LiveSet:
         finally:
             for member in self._members.values():
                 member.views = self._views(member.run, member.predictor)
-                member.run.change_outputs(self._kept, member.views)
+                member.write_elsewhere(self._kept)
 
     def _open_services(self, settings: RunConfig) -> Services:
         return Services.open(settings, self._quit, self._events, self.snapshot)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from camera import CameraError
-from edge_mnv2.config import read_config
+from edge_mnv2.config_check import check_file
 from edge_mnv2.daemon.health import DEFAULT_LIMIT_S, Health
 from edge_mnv2.daemon.live_set import LiveSet
 from edge_mnv2.daemon.notify import Notifier
@@ -71,7 +71,7 @@ def run_daemon(
     events = EventHub()
     sampler = DeviceSampler(on_event=events.tell)
     try:
-        live = LiveSet(read_config(config, {}), [config], sampler.latest, events)
+        live = LiveSet(check_file(config), [config], sampler.latest, events)
         return _Daemon(config, signals, notifier, Health(limit_s), live, flush_log).run(socket_path)
     finally:
         sampler.close()
@@ -128,9 +128,9 @@ class _Daemon:
         hear that this goes on.
         """
         worker = Worker(self._live.start, "start")
+        self._notifier.status("starting: opening the model")
         while not worker.join(_TICK_S):
             self._notifier.extend(_EXTENSION_S)
-            self._notifier.status("starting: opening the model")
             if self._signals.stop.is_set():
                 # What is under way cannot be cut short; the process ends with it.
                 _log.info("stopped while starting")
@@ -139,10 +139,23 @@ class _Daemon:
         return True
 
     def _reload(self) -> None:
-        """Follow the file as it is now; where that cannot be, say all that is wrong and go on as before."""
+        """Follow the file as it is now; where that cannot be, say all that is wrong and go on as before.
+
+        In a thread of its own: a model that is new here may take minutes, and cameras go on meanwhile.
+        """
         self._notifier.reloading()
+        worker = Worker(self._follow_file, "reload")
+        while not worker.join(_TICK_S):
+            if self._signals.stop.is_set():
+                return
+            self._tell()
+        worker.check()
+        # The start is over when there was a result, reading settings when they are followed or refused.
+        self._notifier.ready()
+
+    def _follow_file(self) -> None:
         try:
-            changes = self._live.apply(read_config(self._config, {}))
+            changes = self._live.apply(check_file(self._config))
         except (CameraError, EdgeMnv2Error, EngineError) as error:
             for line in str(error).splitlines():
                 _log.error("%s", line)
@@ -150,8 +163,6 @@ class _Daemon:
         else:
             for line in changes.lines() or ["nothing has changed"]:
                 _log.info("settings read again: %s", line)
-        # The start is over when there was a result, reading settings when they are followed or refused.
-        self._notifier.ready()
 
     def _tell(self) -> None:
         """Tell systemd what there is to tell."""

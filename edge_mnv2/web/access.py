@@ -51,6 +51,8 @@ def read_token(path: Path) -> str:
     Raises:
         RequestError: The file cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise RequestError(f"The token cannot be read from {path}: it is not a file.")
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:

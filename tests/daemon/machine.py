@@ -126,7 +126,9 @@ def python() -> list[str]:
     """Return the words that run this Python in there with the same packages, and our sources."""
     packages = Path(site.getsitepackages()[0]).relative_to(sys.prefix)
     executable = f"{PYTHON}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    return ["/usr/bin/env", f"PYTHONPATH={SOURCE}:{SITE}/{packages}", "PYTHONDONTWRITEBYTECODE=1", executable]
+    # Where it is a shared library, it must not be the one of another Python of the system.
+    settings = [f"PYTHONPATH={SOURCE}:{SITE}/{packages}", f"LD_LIBRARY_PATH={PYTHON}/lib"]
+    return ["/usr/bin/env", *settings, "PYTHONDONTWRITEBYTECODE=1", executable]
 
 
 def _leader(container: subprocess.Popen[bytes], scratch: Path) -> int:
