@@ -62,7 +62,8 @@ def start(machine: Machine) -> None:
 
 def processes(machine: Machine) -> list[str]:
     """Return the processes of the service."""
-    return machine.run("cat", f"/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs").split()
+    listed = machine.run("cat", f"/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs").split()
+    return [number for number in listed if number != "0"]  # that of one which is just ending
 
 
 def wait_until(is_true: Callable[[], bool], what: str, machine: Machine) -> None:
