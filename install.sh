@@ -292,11 +292,14 @@ install_packages() {
     rm -f -- "$apt_log"
 }
 
-# What some tests need: real camera servers, a browser, a desktop. Where they cannot be installed, these
-# tests are skipped, and say so.
+# What some tests need: real camera servers, a browser, a desktop, an MQTT broker, Prometheus' promtool, a
+# systemd to boot. Where they cannot be installed, these tests are skipped, and say so.
 test_packages=(python3-gi python3-numpy python3-opencv gir1.2-gst-rtsp-server-1.0
     gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly chromium xvfb xdotool)
+    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly chromium xvfb xdotool
+    mosquitto mosquitto-clients prometheus openssl systemd systemd-container dbus)
+# Tests start these by themselves, on loopback; as services nobody asked for them.
+test_services=(mosquitto prometheus)
 
 install_test_packages() {
     local wanted=() package
@@ -314,6 +317,12 @@ install_test_packages() {
     "${apt[@]}" "${install[@]}" >/dev/null 2>&1 ||
         { "${apt[@]}" update && "${apt[@]}" "${install[@]}"; } >/dev/null 2>&1 ||
         note "not installed, so the tests that need them are skipped. By hand:" "sudo apt-get ${install[*]}"
+    [[ -d /run/systemd/system ]] || return 0
+    local service
+    for service in "${test_services[@]}"; do
+        [[ " ${wanted[*]} " != *" $service "* ]] ||
+            "${as_root[@]}" systemctl --quiet disable --now "$service" 2>/dev/null || true
+    done
 }
 
 # ---------------------------------------------------------------- the environment
