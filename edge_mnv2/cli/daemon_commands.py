@@ -46,6 +46,8 @@ def daemon(
     faulthandler.enable()
     signals = Signals(context.obj.event, threading.Event())
     signal.signal(signal.SIGHUP, lambda *_: signals.reload.set())
+    # A second one, as process groups get them, must not cut the end short; Ctrl-C twice still does.
+    signal.signal(signal.SIGTERM, lambda *_: signals.stop.set())
     directory = runtime_dir or runtime_directory(os.environ)
     notifier = Notifier.from_environment(os.environ)
     return run_daemon(config, signals, notifier, directory / NAME, stuck_after, _flush_log)

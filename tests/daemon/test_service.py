@@ -62,6 +62,17 @@ def test_ready_comes_after_the_first_result_and_it_ends_well(daemon: Daemon, tmp
         daemon.status()
 
 
+def test_a_second_sigterm_does_not_cut_the_end_short(daemon: Daemon, tmp_path: Path) -> None:
+    video = tmp_path / "out.avi"
+    daemon.start({**ONE, "video": str(video)})
+    daemon.hear("READY=1")
+    daemon.send(signal.SIGTERM)
+    daemon.hear("STOPPING=1")
+    assert daemon.end() == 0
+    assert "interrupted" not in daemon.log()
+    assert video.stat().st_size
+
+
 def test_a_lost_camera_keeps_the_watchdog_fed_but_is_not_ready(daemon: Daemon) -> None:
     """A camera that never was there: systemd hears that somebody tries, and waits for the first result."""
     daemon.start({**ONE, "source": "rtsp://127.0.0.1:9/none"}, "--stuck-after", "30")
