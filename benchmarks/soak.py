@@ -9,6 +9,7 @@ Usage, from the repository's root: python -m benchmarks.soak CLIP [MINUTES]
 
 from __future__ import annotations
 
+import socket
 import statistics
 import sys
 import tempfile
@@ -29,7 +30,6 @@ _INTERVAL_S = 30.0
 # Caches, pools and the allocator fill up first.
 _WARM_UP = 0.2
 _MOST_MEMORY_GROWTH = 0.02
-_WEB = "127.0.0.1:8765"
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,17 @@ def disturb(server: Server, end: threading.Event) -> None:
         turn += 1
 
 
-def watch(end: threading.Event) -> None:
+def free_address() -> str:
+    """Return an address on loopback where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def watch(address: str, end: threading.Event) -> None:
     """Look at the live view and its metrics now and then, as visitors do."""
     while not end.wait(2):
         for path in ("/", "/api/state", "/snapshot.jpg", "/metrics"):
-            with suppress(OSError), urllib.request.urlopen(f"http://{_WEB}{path}", timeout=5) as answer:
+            with suppress(OSError), urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
                 answer.read()
 
 
@@ -95,9 +101,10 @@ def main() -> int:
     clip, minutes = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else MINUTES
     with tempfile.TemporaryDirectory() as folder, mjpeg(fps=15, more=("--file", clip)) as server:
         daemon = Daemon(Path(folder))
+        address = free_address()
         settings = {
             "engine": "onnxruntime",
-            "web": _WEB,
+            "web": address,
             "cameras": {
                 "synthetic": {"source": "test://?size=640x480&fps=10", "jsonl": f"{folder}/synthetic.jsonl"},
                 "clip": {"source": server.url("/loop"), "jsonl": f"{folder}/clip.jsonl"},
@@ -106,7 +113,7 @@ def main() -> int:
         end = threading.Event()
         helpers = [
             threading.Thread(target=disturb, args=(server, end)),
-            threading.Thread(target=watch, args=(end,)),
+            threading.Thread(target=watch, args=(address, end)),
         ]
         try:
             daemon.start(settings)
@@ -117,7 +124,8 @@ def main() -> int:
         finally:
             end.set()
             for helper in helpers:
-                helper.join()
+                if helper.is_alive():
+                    helper.join()
             code = daemon.end()
             daemon.close()
     return judge(found, code)
