@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_mnv2.results import Detections, FrameResult
-from edge_mnv2.sinks.outlet import QueuedOutlet
+from edge_mnv2.sinks.queued_outlet import QueuedOutlet
 from edge_mnv2.web import WebAddress, WebServer
 from edge_mnv2.zoo.model import DecoderOptions
 

@@ -12,7 +12,8 @@ from camera import SourceInfo
 from edge_mnv2.errors import EdgeMnv2Error
 from edge_mnv2.readings import DeviceEvent
 from edge_mnv2.sinks.base import SinkSpec, check_outputs
-from edge_mnv2.sinks.outlet import Item, Outlet, QueuedOutlet
+from edge_mnv2.sinks.outlet import Item, Outlet
+from edge_mnv2.sinks.queued_outlet import QueuedOutlet
 from edge_mnv2.threads import Worker
 
 SinksFor = Callable[[SourceInfo], Sequence[SinkSpec]]
@@ -50,7 +51,7 @@ class Outlets:
     Args:
         info: Of the open source. A live one gets a queue for each output, and never waits for it.
         sinks_for: Describes them.
-        on_trouble: As of `sinks.outlet.QueuedOutlet`.
+        on_trouble: As of `sinks.queued_outlet.QueuedOutlet`.
 
     Attributes:
         failures: What went wrong with outputs that are closed, one line each.

@@ -17,7 +17,7 @@ from edge_mnv2.errors import SinkError
 from edge_mnv2.pipeline import RunControl, run_pipeline
 from edge_mnv2.results import FrameResult
 from edge_mnv2.run_summary import RunSummary
-from edge_mnv2.sinks import outlet as outlet_module
+from edge_mnv2.sinks import queued_outlet as outlet_module
 from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.sinks.rotating_file import Rotation
 from edge_mnv2.sinks.specs import jsonl_spec

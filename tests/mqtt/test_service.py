@@ -23,7 +23,7 @@ from edge_mnv2.mqtt.service import MqttConnection
 from edge_mnv2.readings import DeviceEvent, Snapshot
 from edge_mnv2.settings_mqtt import MqttSettings
 from edge_mnv2.sinks.base import Sink, StateSink
-from edge_mnv2.sinks.outlet import QueuedOutlet
+from edge_mnv2.sinks.queued_outlet import QueuedOutlet
 from tests.conftest import ROOT
 from tests.metrics.snapshots import BARE, FULL
 from tests.mqtt.broker import WAIT_S, Arrived, Broker

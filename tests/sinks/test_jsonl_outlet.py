@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from edge_mnv2.readings import DeviceEvent
-from edge_mnv2.sinks import outlet as outlet_module
+from edge_mnv2.sinks import queued_outlet as outlet_module
 from edge_mnv2.sinks.base import SinkSpec
-from edge_mnv2.sinks.outlet import QueuedOutlet
+from edge_mnv2.sinks.queued_outlet import QueuedOutlet
 from edge_mnv2.sinks.rotating_file import Rotation
 from edge_mnv2.sinks.specs import jsonl_spec
 from tests.samples import frame_result

@@ -9,9 +9,10 @@ import pytest
 from edge_mnv2.errors import OutputPathError, SinkError, SinkGoneError
 from edge_mnv2.readings import DeviceEvent
 from edge_mnv2.results import CameraStatus, FrameResult
-from edge_mnv2.sinks import outlet as outlet_module
+from edge_mnv2.sinks import queued_outlet as outlet_module
 from edge_mnv2.sinks.base import SinkSpec
-from edge_mnv2.sinks.outlet import Outlet, QueuedOutlet
+from edge_mnv2.sinks.outlet import Outlet
+from edge_mnv2.sinks.queued_outlet import QueuedOutlet
 from edge_mnv2.threads import Worker
 from tests.samples import camera_status, frame_result
 

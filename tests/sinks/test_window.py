@@ -19,7 +19,7 @@ from edge_mnv2.errors import RequestError, SinkError
 from edge_mnv2.results import CameraStatus
 from edge_mnv2.sinks import window as window_module
 from edge_mnv2.sinks.base import SinkSpec, StateSink
-from edge_mnv2.sinks.outlet import QueuedOutlet
+from edge_mnv2.sinks.queued_outlet import QueuedOutlet
 from edge_mnv2.sinks.window import WindowSink
 from tests.conftest import ROOT
 from tests.samples import frame_result

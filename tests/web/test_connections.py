@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from edge_mnv2.sinks.outlet import QueuedOutlet
+from edge_mnv2.sinks.queued_outlet import QueuedOutlet
 from tests.samples import frame_result
 from tests.web.scene import TOKEN, WAIT_S, Scene, scene
 from tests.web.test_routes import get, visit

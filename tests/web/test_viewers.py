@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_mnv2.errors import SinkError
-from edge_mnv2.sinks.outlet import QueuedOutlet
+from edge_mnv2.sinks.queued_outlet import QueuedOutlet
 from edge_mnv2.web import WebAddress, WebServer
 from edge_mnv2.web.server import encode_jpeg
 from tests.samples import frame_result
