@@ -24,6 +24,10 @@ _HINT = (
     "Is the camera's ribbon in place, is {sensor} its number, and was its driver loaded (sudo dmesg)? "
     "Often the daemon hangs: sudo systemctl restart nvargus-daemon."
 )
+_MISSING_HINT = (
+    "this is no Jetson, or the GStreamer plug-ins of its JetPack are not installed: "
+    "sudo apt install nvidia-l4t-gstreamer."
+)
 # nvvidconv's flip-method.
 _FLIPS = {"none": 0, "left": 1, "180": 2, "right": 3, "horizontal": 4, "vertical": 6}
 _OPTIONS = ("size", "fps", "mode", "exposure_us", "gain", "wbmode", "flip")
@@ -109,7 +113,12 @@ def read_options(uri: Uri) -> ArgusOptions:
 def argus_source(pipeline: str, options: ArgusOptions, origin: str) -> GStreamerSource:
     """Return the source that runs a pipeline of an Argus camera, with what is known of its failures."""
     return GStreamerSource(
-        pipeline, origin, hint=_HINT.format(sensor=options.sensor), endless=True, patience_s=_PATIENCE_S
+        pipeline,
+        origin,
+        hint=_HINT.format(sensor=options.sensor),
+        endless=True,
+        patience_s=_PATIENCE_S,
+        missing_hint=_MISSING_HINT,
     )
 
 

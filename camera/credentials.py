@@ -2,12 +2,14 @@
 
 It hides rather too much than too little: an `@` further back in a path may as well be part of a password that
 was not percent-encoded, so everything up to the last one goes. Where there is none, the host may have been
-forgotten (`rtsp://user:password`): what follows a colon there, and is no port, goes to the end.
+forgotten (`rtsp://user:password`): what follows a colon there, and is no port, goes to the end. Up to five
+digits are shown: a port, if maybe a mistaken one, which has to be seen. Six are as likely a password.
 """
 
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 _HIDDEN = "***"
 # What user info follows: a scheme, or nothing where the scheme was forgotten (`user:password@host`).
@@ -17,20 +19,28 @@ _WHOLE_USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+)?(.*)@", re.DOTALL)
 # punctuation before white space. In front there may be user info, which is hidden by now.
 _NO_PORT = (
     r"((?:rtsp[stu]?|https?|rtmps?|ftps?|srt):/{1,3}(?:\*{3}@)?(?:\[[^\s\]]*\]|[^\s:/?#@\[]*):)"
-    r"(?!(?:[0-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])?"
-    r"(?:[/?#]|[\]\)>}'\",.:;!]*(?:\s|$)))"
+    r"(?!\d{0,5}(?:[/?#]|[\]\)>}'\",.:;!]*(?:\s|$)))"
 )
 _PASSWORD_ALONE = re.compile(_NO_PORT + r"\S+", re.IGNORECASE)
 _WHOLE_PASSWORD_ALONE = re.compile(_NO_PORT + r".+", re.IGNORECASE | re.DOTALL)
-# In queries, in paths (`/user=admin_password=..._channel=1`), and as properties of GStreamer's elements.
+# In queries, in paths (`/user=admin_password=..._channel=1`), and as properties of GStreamer elements, which
+# have blanks around `=`, a type, quotes, or backslashes: `user-pw = (string) "a b"`, `user-pw=a\ b`.
+# `code` and `session` mean something else where they are no part of a query.
 _SECRET_VALUE = re.compile(
-    r"((?:[\w.-]{0,40}(?:token|passw|passphrase|secret|credential|signature|pwd|psw|user-?pw|loginpas)"
+    r"((?:[\w.-]{0,40}"
+    r"(?:token|passw|passphrase|secret|credential|signature|pwd|psw|user-?pw|loginpas|sess(?:ion)?_?id)"
     r"[\w.-]{0,40}"
-    r"|(?<![A-Za-z0-9])(?:[\w.-]{1,40}[_.-])?(?:api|access)?(?:key|auth|pass|pas|pw|sig))=(?:\(string\))?)"
-    r"(?:\"[^\"]*\"?|'[^']*'?|[^\s&#]+)",
+    r"|(?<![A-Za-z0-9])(?:[\w.-]{1,40}[_.-])?(?:api|access)?"
+    r"(?:key|auth|pass|pas|pw|psd|sig|jwt|sid|cookies?)"
+    r"|(?<=[?&;])(?:code|session))[ \t]*=[ \t]*)"
+    r"(?:\(\w+\)[ \t]*)?(?:\"(?:\\[\s\S]|[^\"])*\"?|'(?:\\[\s\S]|[^'])*'?|(?:\\\s|[^\s&#])+)",
     re.IGNORECASE,
 )
-_HEADER = re.compile(r"(authorization\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
+# Where a word begins with the key it is a property, of which `&` and `#` are no end.
+_REST_OF_PROPERTY = re.compile(r"(?<!\S)([\w.-]+[ \t]*=[ \t]*\*{3})[&#](?:\\\s|\S)*")
+_QUERY_VALUE = re.compile(r"(?<=[?&;])([^\s=&#;?]{1,120})=[^\s&#]+")
+_PIPELINE = re.compile(r"(?:--?[\w-]+=)?gst:", re.IGNORECASE)
+_HEADER = re.compile(r"(authorization\s*[:=]\s*|cookie:\s*)[^\r\n]+", re.IGNORECASE)
 
 
 def without_credentials(text: str) -> str:
@@ -46,6 +56,8 @@ def without_credentials(text: str) -> str:
 
 def uri_without_credentials(uri: str) -> str:
     """Return a URI with `***` in the place of every secret, whatever its password contains."""
+    if _PIPELINE.match(uri):
+        uri = _without_values(uri)  # an `@` in a property's value is no end of user info
     found = _WHOLE_USER_INFO.match(uri)
     if found is not None:
         uri = f"{found[1] or ''}{_HIDDEN}@{uri[found.end() :]}"
@@ -59,4 +71,11 @@ def _without_user_info(word: str) -> str:
 
 
 def _without_values(text: str) -> str:
-    return _HEADER.sub(rf"\1{_HIDDEN}", _SECRET_VALUE.sub(rf"\1{_HIDDEN}", text))
+    text = _REST_OF_PROPERTY.sub(r"\1", _SECRET_VALUE.sub(rf"\1{_HIDDEN}", text))
+    return _HEADER.sub(rf"\1{_HIDDEN}", _QUERY_VALUE.sub(_hide_if_encoded, text))
+
+
+def _hide_if_encoded(found: re.Match[str]) -> str:
+    """Hide the value of a key that is a secret's once its %-forms are read: `pass%77ord`."""
+    is_secret = "%" in found[1] and _SECRET_VALUE.search(f"?{unquote(found[1])}=x")
+    return f"{found[1]}={_HIDDEN}" if is_secret else found[0]

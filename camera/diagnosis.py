@@ -39,16 +39,28 @@ def problems(
         lines.append(seen.failure)
     elif seen.first_frame_s is None:
         lines.append("No frame came before it was stopped." if seen.stopped else "No frame came.")
+    elif not seen.frames:
+        lines.append(_too_short(seen))
     if seen.bad_frames:
         many = "1 frame" if seen.bad_frames == 1 else f"{seen.bad_frames} frames"
         where = "cable and connection" if seen.info.live else "the file"
         lines.append(f"{many} could not be decoded: check {where}.")
-    if len(seen.sizes) > 1:
+    if seen.info.live and len(seen.sizes) > 1:  # pictures in a folder have their own sizes
         sizes = ", ".join(f"{width}x{height}" for width, height in seen.sizes)
         lines.append(f"The size changed while it ran: {sizes}.")
     if seen.info.live:
         lines += [*_rate_problems(seen, uri, ioctl), *_time_problems(seen)]
     return lines
+
+
+def _too_short(seen: Measurement) -> str:
+    """Return why frames came, and none was measured: those of the first second do not count."""
+    if seen.stopped:
+        return "It was stopped before anything could be measured: its first second does not count."
+    return (
+        "It ended before anything could be measured: its first second does not count. Let the camera or the "
+        "pipeline run longer, or give a recording by the name of its file."
+    )
 
 
 def _losses(states: Iterable[StateChange], failure: str | None) -> list[str]:

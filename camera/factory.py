@@ -8,7 +8,7 @@ from functools import partial
 from camera.base import FrameSource
 from camera.isolation.process_reader import ProcessReader
 from camera.options import CameraOptions, Transform
-from camera.replay import Replay
+from camera.replay import OnTelemetry, Replay
 from camera.states import OnState
 from camera.supervised import Supervised
 from camera.thread_reader import ThreadReader
@@ -19,7 +19,12 @@ from camera.uri import is_live, parse_uri, raw_source
 _DEFAULTS = CameraOptions()
 
 
-def open_source(uri: str, options: CameraOptions = _DEFAULTS, on_state: OnState | None = None) -> FrameSource:
+def open_source(
+    uri: str,
+    options: CameraOptions = _DEFAULTS,
+    on_state: OnState | None = None,
+    on_telemetry: OnTelemetry | None = None,
+) -> FrameSource:
     """Return the source that a URI means; it is not opened yet.
 
     A camera is read by a process of its own and comes back when it is lost; see `Supervised`. Files, folders,
@@ -31,13 +36,14 @@ def open_source(uri: str, options: CameraOptions = _DEFAULTS, on_state: OnState 
         options: How a camera is driven, and what is done to each frame.
         on_state: Called with each change of a camera's state, in the thread that opens or reads it; of a
             recorded session, with those that were recorded.
+        on_telemetry: Called with each set of readings of a recorded session, in the thread that reads it.
 
     Raises:
         SourceNotFoundError: No such file, folder, or nothing matches the glob.
         UnsupportedSourceError: The scheme is unknown, or an option is wrong.
     """
     # Of a camera, too: what is wrong with its options is said early.
-    source = _transformed(uri, options.transform, on_state)
+    source = _transformed(uri, options.transform, on_state, on_telemetry)
     parsed = parse_uri(uri)
     if not is_live(uri) or (parsed.scheme == "test" and options.isolation is None):
         return source
@@ -48,11 +54,17 @@ def open_source(uri: str, options: CameraOptions = _DEFAULTS, on_state: OnState 
             return ThreadReader(partial(_transformed, uri, options.transform), parsed.shown, left_behind)
         return ProcessReader(uri, options.transform, left_behind=left_behind)
 
-    return Supervised(make, parsed.shown, options.supervision, on_state)
+    return Supervised(make, parsed.shown, options.supervision, on_state, has_user=parsed.has_user)
 
 
-def _transformed(uri: str, transform: Transform, on_state: OnState | None = None) -> FrameSource:
+def _transformed(
+    uri: str,
+    transform: Transform,
+    on_state: OnState | None = None,
+    on_telemetry: OnTelemetry | None = None,
+) -> FrameSource:
     source = raw_source(uri)
     if isinstance(source, Replay):
         source.set_on_state(on_state)
+        source.set_on_telemetry(on_telemetry)
     return source if transform == Transform() else Transformed(source, transform)

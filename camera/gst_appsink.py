@@ -38,12 +38,16 @@ class AppsinkPipeline:
         pipeline: As for `gst-launch-1.0`, with one appsink that gets BGR.
         origin: How records name it, without credentials.
         patience_s: So long `read` waits for a frame; None: until there is one, or `close`.
+        missing_hint: What to do where an element is not there; empty: what may be done about any.
     """
 
-    def __init__(self, pipeline: str, origin: str, patience_s: float | None = None) -> None:
+    def __init__(
+        self, pipeline: str, origin: str, patience_s: float | None = None, missing_hint: str = ""
+    ) -> None:
         self._text = pipeline
         self._origin = origin
         self._patience_s = patience_s
+        self._missing_hint = missing_hint
         self._pipeline: Gst.Pipeline | None = None
         self._sink: GstApp.AppSink | None = None
         self._first: Gst.Sample | None = None
@@ -118,10 +122,10 @@ class AppsinkPipeline:
             said = without_credentials(error.message)
             if error.code == _NO_SUCH_ELEMENT:
                 element = said.rpartition(' "')[2].rstrip('"')
-                raise UnsupportedSourceError(
-                    f"GStreamer has {said} here: check its spelling. Whether it is installed: "
-                    f"gst-inspect-1.0 {element}."
-                ) from None
+                hint = self._missing_hint or (
+                    f"check its spelling. Whether it is installed: gst-inspect-1.0 {element}."
+                )
+                raise UnsupportedSourceError(f"GStreamer has {said} here: {hint}") from None
             raise UnsupportedSourceError(f"{self._origin} is no pipeline that works: {said}.") from None
         if not isinstance(parsed, gst.Pipeline):
             raise UnsupportedSourceError(f"{self._origin} is not a pipeline: join elements by !.")

@@ -24,6 +24,8 @@ class GStreamerSource:
         endless: The pipeline never ends by itself, so that its end is a failure.
         patience_s: So long `read` waits for a frame; None: until there is one, or `close`. OpenCV waits as
             long as it likes.
+        missing_hint: What to do where an element is not there; empty: what may be done about any. OpenCV does
+            not say so.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class GStreamerSource:
         hint: str = "",
         endless: bool = False,
         patience_s: float | None = None,
+        missing_hint: str = "",
     ) -> None:
         self._pipeline = with_appsink(pipeline)
         self._origin = origin
         self._hint = hint
         self._endless = endless
         self._patience_s = patience_s
+        self._missing_hint = missing_hint
         self._running: FrameSource | None = None
 
     def open(self) -> SourceInfo:
@@ -69,7 +73,7 @@ class GStreamerSource:
 
     def _runner(self) -> FrameSource:
         if find_gstreamer() is not None:
-            return AppsinkPipeline(self._pipeline, self._origin, self._patience_s)
+            return AppsinkPipeline(self._pipeline, self._origin, self._patience_s, self._missing_hint)
         if opencv_has_gstreamer():
             return OpencvPipeline(self._pipeline, self._origin)
         raise CameraError(

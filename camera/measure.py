@@ -124,7 +124,8 @@ def measure(
         source: Not opened yet.
         seconds: How long, counted from the first frame, or from when a camera has settled.
         patience_s: So long without a frame, it is given up.
-        settle_s: So long after it was opened, a camera's frames say nothing of its rate.
+        settle_s: So long after it was opened, a camera's frames say nothing of its rate. What has a known
+            number of frames is measured from the first on.
         stop: Ends it early, while it is opened, too.
 
     Returns:
@@ -144,7 +145,7 @@ def measure(
             raise
         opened = time.monotonic()
         watch.saw_life()
-        tally = _Tally(settle_s if info.live else 0.0)
+        tally = _Tally(settle_s if info.live and info.frames is None else 0.0)
         first, ended, failure = _read(source, seconds, tally, watch)
     finally:
         watch.end()

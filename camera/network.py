@@ -191,18 +191,30 @@ def from_uri(uri: Uri) -> NetworkCamera:
     """
     # FFmpeg knows its protocols in small letters only.
     url = uri.scheme + uri.text.partition("#")[0][len(uri.scheme) :]
-    try:
-        parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # it quotes the password
-        raise UnsupportedSourceError(f"{uri.shown} is no valid URI: its host or port is wrong.") from None
-    if not has_host:
-        raise UnsupportedSourceError(f"{uri.shown} names no host: {uri.scheme}://HOST/PATH.")
+    _check_address(uri, url)
     is_rtsp = uri.scheme.startswith("rtsp")
     no_more(uri, ("transport", "timeout") if is_rtsp else ("timeout",))
     timeout_s = number(uri, "timeout", 0.1, _MAX_TIMEOUT_S)
     transport = choice(uri, "transport", _TRANSPORTS)
     return NetworkCamera(url, uri.shown, transport, timeout_s or _READ_TIMEOUT_S)
+
+
+def _check_address(uri: Uri, url: str) -> None:
+    # What urllib raises quotes the password.
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        (host or "").encode("idna")
+    except ValueError:
+        raise UnsupportedSourceError(f"{uri.shown} is no valid URI: its host is wrong.") from None
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise UnsupportedSourceError(f"{uri.shown} is no valid URI: its port is wrong: give 1 to 65535.")
+    if not host:
+        raise UnsupportedSourceError(f"{uri.shown} names no host: {uri.scheme}://HOST/PATH.")
 
 
 def _keep_quiet() -> None:

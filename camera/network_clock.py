@@ -79,6 +79,8 @@ class ArrivalClock:
     """Counts the frames of a stream without stamps (MJPEG over HTTP).
 
     They come evenly, as far as anybody knows: at the mean interval between the last frames at the live edge.
+    Frames that the network held back, and that come in a burst after the first of them was waited for, thus
+    seem to be new.
     """
 
     def __init__(self) -> None:

@@ -80,7 +80,8 @@ def _no_answer(error: OSError | ValueError, scheme: str, port: int) -> str:
 def _refusal(answer: _Answer, parts: SplitResult) -> str | None:
     match answer.status:
         case 401 if parts.username is None:
-            return f"asks for a user and a password: {parts.scheme}://USER:PASSWORD@HOST/..."
+            # No example: what shows this text takes it for credentials, and hides it.
+            return "asks for a user and a password: write user, colon, password and @ before the host."
         case 401:
             return f"refuses this user or password ({_status(answer)})."
         case 403:

@@ -44,6 +44,10 @@ class Grabber:
     Older ones are passed over, without converting their colours (a JPEG: without decoding it), where they lie
     in buffers for more than two intervals, and right after opening; of files, none.
 
+    Whether a picture had to be waited for is told by how long the thread slept. It sleeps as well while other
+    threads of this process hold Python's lock: where these are busy, pictures that lay in buffers may count
+    as new, those without stamps above all. In a process of its own, a camera knows no such threads.
+
     Args:
         capture: An open stream.
         fps: Its rate, None where nobody knows.
@@ -99,7 +103,7 @@ class Grabber:
     def _grab_one(self) -> tuple[int, bool]:
         """Return when a picture arrived, and whether it had to be waited for."""
         # Voluntary switches alone: a picture that lies there is read without going to sleep, but others may
-        # take the processor away at any time.
+        # take the processor away at any time. Python's lock, however, is slept for as the network is.
         slept, cpu_ns = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw, time.thread_time_ns()
         began_ns = time.monotonic_ns()
         ok = self._capture.grab()

@@ -38,7 +38,9 @@ class Supervision:
         long_pause_s: Pauses double up to here from then on, and at once where it answers, but cannot do what
             is asked of it (any more).
         refused_pause_s: Before the next attempt where it refuses user or password, twice as long after each
-            refusal up to ten times this, and lengthened at random by up to a half: cameras lock accounts.
+            refusal up to ten times this, and lengthened at random by up to a half: cameras lock accounts. One
+            that had taken them is asked once more after three seconds: it may have been starting. Where
+            the URI names no user, a refusal is a loss like any other.
         max_attempts: Attempts in a row before it is given up with an error; None for no end.
         retry_first: Whether to go on trying where it cannot even be opened for the first time. A device, a
             host or a stream that is not there may come; wrong options, and a user or password that it

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,9 @@ from camera.video_file import VideoFile
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
+
+# `video0`, `/dev/vidoe0?fps=5`
+_LIKE_A_DEVICE = re.compile(r"(?:/?dev/)?([A-Za-z]{3,8})([0-9]{1,3})(?:\?.*)?", re.DOTALL)
 
 
 def from_uri(uri: Uri) -> FrameSource:
@@ -38,9 +43,11 @@ def from_uri(uri: Uri) -> FrameSource:
             matches = _matches(path)
             pictures = [match for match in matches if is_picture(match) and match.is_file()]
             if not pictures:
-                raise SourceNotFoundError(f"No picture matches {uri.shown}: check the pattern, and quote it.")
+                hint = _device_hint(uri.address) or "check the pattern, and quote it."
+                raise SourceNotFoundError(f"No picture matches {uri.shown}: {hint}")
             return Pictures(pictures, uri.address)
-    raise SourceNotFoundError(f"There is no file, folder or device {uri.shown}: check the path.")
+    hint = _device_hint(uri.address) or "check the path."
+    raise SourceNotFoundError(f"There is no file, folder or device {uri.shown}: {hint}")
 
 
 def open_files(text: str) -> list[FrameSource]:
@@ -77,6 +84,13 @@ def _looking_at(uri: Uri) -> Iterator[None]:
         raise
     except OSError as error:
         raise SourceNotFoundError(f"{uri.shown} cannot be looked at: {error.strerror}.") from error
+
+
+def _device_hint(text: str) -> str | None:
+    """Return the device that was probably meant, as a question."""
+    found = _LIKE_A_DEVICE.fullmatch(text)
+    is_near = found is not None and difflib.get_close_matches(found[1].lower(), ["video"], cutoff=0.75)
+    return f"did you mean /dev/video{found[2]}?" if found is not None and is_near else None
 
 
 def _expand_user(text: str) -> Path:

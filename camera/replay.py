@@ -47,9 +47,11 @@ def from_uri(uri: Uri) -> Replay:
 
     Raises:
         SourceNotFoundError: There is no such file.
-        UnsupportedSourceError: An option is wrong.
+        UnsupportedSourceError: An option is wrong, or there is no name.
     """
     no_more(uri, ("speed",))
+    if not uri.address:
+        raise UnsupportedSourceError("After replay:// comes a recorded session: replay://field.session.")
     path = Path(uri.address).expanduser() if uri.address.startswith("~/") else Path(uri.address)
     if not path.is_file():
         raise SourceNotFoundError(f"There is no session {path}: check the path.")

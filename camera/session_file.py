@@ -91,6 +91,8 @@ def new_file(path: Path) -> tuple[Path, int]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # a file; what the system calls it would be misread
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from error
+    if path.exists() and not path.is_file():  # nobody wants a neighbour of /tmp or /dev/null
+        raise OSError(errno.EINVAL, "it is a folder or a device, no file", str(path))
     for number in itertools.count(1):
         own = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         try:
@@ -104,7 +106,7 @@ def new_file(path: Path) -> tuple[Path, int]:
             own.unlink()
             raise
         if number > 1:
-            _log.info("%s is kept: this session goes to %s", path, own)
+            _log.info("%s is there already: this session goes to %s", path, own)
         return own, descriptor
     raise AssertionError("unreachable: the numbers have no end")
 

@@ -141,8 +141,8 @@ class SessionWriter:
         self._thread.join(_DRAIN_TIMEOUT_S + 0.5)
         if self._thread.is_alive():
             self._fail("its disk hangs")
-        if self._refused and not was_closed:
-            _log.warning("%s lacks the %d frames after its end.", self.path, self._refused)
+        if self.failure is not None and self.dropped and not was_closed:
+            _log.warning("%s lacks %d frames: it ended before the run did.", self.path, self.dropped)
         if self._error is not None:
             raise self._error
 
@@ -177,8 +177,12 @@ class SessionWriter:
                     entry = DroppedEntry(entry.received_ns, 1)
                 else:
                     entry = replace(entry, picture=picture)
-            if not self._write(entry):
-                self._lost += image is not None
+            held = self.frames
+            try:
+                fits = self._write(entry)
+            finally:
+                self._lost += isinstance(entry, FrameEntry) and self.frames == held
+            if not fits:
                 reason = f"its limit of {self._max_bytes} bytes is reached"
                 self.is_full = True
                 self._finish(reason)

@@ -18,6 +18,7 @@ from camera.errors import (
     UnsupportedSourceError,
 )
 from camera.options import Supervision
+from camera.pauses import Pauses
 from camera.states import CameraState, OnState, StateChange
 from camera.timed import TimedSource
 
@@ -25,7 +26,6 @@ from camera.timed import TimedSource
 _MAX_BAD = 30
 # A slow camera may miss so many of its intervals before it counts as stalled.
 _INTERVALS = 3
-_MOST_REFUSED_PAUSES = 10
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Supervised:
         supervision: When to give up and how to come back.
         on_state: Called with each change of state, in the thread that opens or reads.
         pace: For tests.
+        has_user: Whether the camera is told a user: where it refuses, it is then asked seldom.
 
     Attributes:
         reconnects: How often the camera came back.
@@ -69,6 +70,8 @@ class Supervised:
         supervision: Supervision,
         on_state: OnState | None = None,
         pace: Pace | None = None,
+        *,
+        has_user: bool = True,
     ) -> None:
         self.reconnects = 0
         self._make = make
@@ -82,13 +85,13 @@ class Supervised:
         self._state = CameraState.OPENING
         self._reason = ""
         self._attempt = 0
-        self._pauses = 0
-        self._refusals = 0
+        self._pauses = Pauses(supervision, has_user=has_user)
         # Of the last attempt. Not the error itself: its traceback holds the reader, with its shared memory.
         self._failure: type[CameraError] = CameraError
         self._away_since_ns = 0
         self._fps: float | None = None
         self._bad = 0
+        self._bad_numbers = 0  # that are not yet seen as a gap
         self._waiting_since_ns = 0
         self._live_since_ns: int | None = None
         self._last_captured_ns: int | None = None
@@ -158,7 +161,7 @@ class Supervised:
             frame = reader.read(self._patience_s())
         except BadFrameError as error:
             self._bad += 1
-            self._gaps -= 1  # it has a number, too
+            self._bad_numbers += self._state is CameraState.LIVE
             if self._bad < _MAX_BAD:
                 raise
             self._lose(CameraError(f"{self._bad} frames in a row could not be decoded. {error}"))
@@ -173,7 +176,6 @@ class Supervised:
                 return frame
             silent_s = (self._pace.now_ns() - self._waiting_since_ns) / 1e9
             self._change(CameraState.STALLED, f"{self._name} gave no frame for {silent_s:.1f} s.")
-            self._leave()
             self._lose(CameraError(self._reason))
         return None
 
@@ -196,21 +198,8 @@ class Supervised:
 
     def _pause_s(self) -> float:
         """Return how long to wait before the next attempt."""
-        supervision, chance = self._supervision, self._pace.chance()
-        pause_s: float
-        if issubclass(self._failure, AccessDeniedError):
-            factor = min(_MOST_REFUSED_PAUSES, 2 ** min(self._refusals, 30))
-            self._refusals += 1
-            pause_s = supervision.refused_pause_s * factor
-            return pause_s * (1 + chance / 2)
-        is_long = issubclass(self._failure, UnsupportedSourceError) or (
-            self._pace.now_ns() - self._away_since_ns > supervision.long_after_s * 1e9
-        )
-        longest_s = max(supervision.max_pause_s, supervision.long_pause_s if is_long else 0)
-        # The exponent is bounded, or it would overflow in a long night.
-        pause_s = min(longest_s, supervision.first_pause_s * 2 ** min(self._pauses, 30))
-        self._pauses += 1
-        return pause_s * (1 - chance / 2)
+        away_s = (self._pace.now_ns() - self._away_since_ns) / 1e9
+        return self._pauses.next_s(self._failure, away_s, self._pace.chance())
 
     def _open_reader(self) -> SourceInfo:
         with self._swapping:
@@ -219,7 +208,7 @@ class Supervised:
             reader = self._reader = self._make()
         info = reader.open(self._supervision.open_timeout_s)
         self._fps = info.fps
-        self._bad = 0
+        self._bad = self._bad_numbers = 0
         self._waiting_since_ns = self._pace.now_ns()
         return replace(info, live=True)
 
@@ -239,12 +228,16 @@ class Supervised:
         self._bad = 0
         self._waiting_since_ns = self._pace.now_ns()
         if self._state is CameraState.LIVE:
-            self._gaps += max(0, frame.seq + self._seq_offset - self._last_seq - 1)
+            gap = max(0, frame.seq + self._seq_offset - self._last_seq - 1)
+            bad = min(gap, self._bad_numbers)  # these were told
+            self._bad_numbers -= bad
+            self._gaps += gap - bad
         else:
             if self._last_seq >= 0:
                 self._seq_offset = self._last_seq + 1 - frame.seq
             self.reconnects += self._attempt > 0
-            self._attempt = self._refusals = 0
+            self._attempt = 0
+            self._pauses.note_live()
             self._live_since_ns = self._waiting_since_ns
             self._change(CameraState.LIVE)
         # A driver may begin to count anew; a number must not come twice.
@@ -258,11 +251,11 @@ class Supervised:
         return 0 if reader is None else max(0, self._gaps - reader.dropped)
 
     def _lose(self, error: CameraError) -> None:
-        self._failure, self._away_since_ns = type(error), self._pace.now_ns()
+        now_ns = self._pace.now_ns()
+        self._failure, self._away_since_ns = type(error), now_ns
         since_ns, self._live_since_ns = self._live_since_ns, None
-        # One that comes and goes quickly is asked less and less often.
-        if since_ns is not None and self._pace.now_ns() - since_ns > self._supervision.max_pause_s * 1e9:
-            self._pauses = 0
+        self._pauses.note_lost(None if since_ns is None else (now_ns - since_ns) / 1e9)
+        # Told first: to close a camera that hangs takes seconds.
         self._change(CameraState.LOST, str(error))
         self._leave()
 

@@ -15,7 +15,6 @@ from camera.base import Frame, SourceInfo
 from camera.errors import CameraError, EndOfStream, UnsupportedSourceError
 from camera.uri import Uri
 
-_NAME = "test://"
 _BALLS = 4
 _MAX_FPS = 1000
 
@@ -42,10 +41,12 @@ class SyntheticCamera:
 
     Args:
         options: Size, rate, length.
+        name: As records name it.
     """
 
-    def __init__(self, options: SyntheticOptions) -> None:
+    def __init__(self, options: SyntheticOptions, name: str = "test://") -> None:
         self._options = options
+        self._name = name
         self._background = _scenery(options.width, options.height)
         self._closed = threading.Event()
         self._start_ns: int | None = None
@@ -58,7 +59,7 @@ class SyntheticCamera:
         self._seq = 0
         self._closed.clear()
         return SourceInfo(
-            name=_NAME,
+            name=self._name,
             live=options.fps > 0,
             fps=options.fps or None,
             frames=options.frames or None,
@@ -71,7 +72,7 @@ class SyntheticCamera:
             raise CameraError("The synthetic camera is not open.")
         options, seq = self._options, self._seq
         if options.frames and seq >= options.frames:
-            raise EndOfStream(f"{_NAME} has shown its {options.frames} frames.")
+            raise EndOfStream(f"{self._name} has shown its {options.frames} frames.")
         captured_ns = time.monotonic_ns()
         if options.fps > 0:
             due_ns = self._start_ns + int(seq * 1e9 / options.fps)
@@ -79,9 +80,9 @@ class SyntheticCamera:
             # A reader that came late gets the frame of now: a camera does not wait for anybody.
             captured_ns = max(due_ns, time.monotonic_ns())
         if self._closed.is_set():
-            raise EndOfStream(f"{_NAME} was closed.")
+            raise EndOfStream(f"{self._name} was closed.")
         self._seq += 1
-        return Frame(draw_shapes(self._background, seq), seq, captured_ns, _NAME)
+        return Frame(draw_shapes(self._background, seq), seq, captured_ns, self._name)
 
     def close(self) -> None:
         """Wake a reader that waits for its frame."""
@@ -104,7 +105,8 @@ def from_uri(uri: Uri) -> SyntheticCamera:
     fps = uri_options.number(uri, "fps", 0, _MAX_FPS)
     frames = uri_options.integer(uri, "frames")
     return SyntheticCamera(
-        SyntheticOptions(width, height, default.fps if fps is None else fps, frames or default.frames)
+        SyntheticOptions(width, height, default.fps if fps is None else fps, frames or default.frames),
+        uri.shown,
     )
 
 

@@ -1,10 +1,9 @@
-"""Crop, rotation and flip of frames, and how they are written."""
+"""Crop, rotation and flip of frames, and how a crop is written."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +11,6 @@ from numpy.typing import NDArray
 from camera.base import Frame, FrameSource, SourceInfo
 from camera.errors import UnsupportedSourceError
 from camera.options import Transform
-
-Rotation = Literal[0, 90, 180, 270]
-Flip = Literal["horizontal", "vertical", "both"]
-_ROTATIONS: tuple[Rotation, ...] = (0, 90, 180, 270)
-_FLIPS: tuple[Flip, ...] = ("horizontal", "vertical", "both")
 
 
 def transform_image(image: NDArray[np.uint8], transform: Transform) -> NDArray[np.uint8]:
@@ -129,30 +123,3 @@ def parse_crop(text: str) -> tuple[int, int, int, int]:
             f"The crop {text} is wrong: give X,Y,WIDTHxHEIGHT, such as 160,0,960x720."
         )
     return int(found[1]), int(found[2]), int(found[3]), int(found[4])
-
-
-def parse_rotation(text: str | int) -> Rotation:
-    """Return degrees clockwise.
-
-    Raises:
-        UnsupportedSourceError: It is none of 0, 90, 180, 270.
-    """
-    for known in _ROTATIONS:
-        if str(text).strip() == str(known):
-            return known
-    raise UnsupportedSourceError(f"The rotation {text} is wrong: give 0, 90, 180 or 270 degrees, clockwise.")
-
-
-def parse_flip(text: str) -> Flip | None:
-    """Return how to mirror; `none` for not at all.
-
-    Raises:
-        UnsupportedSourceError: It is no such word.
-    """
-    word = text.strip().lower()
-    if word == "none":
-        return None
-    for known in _FLIPS:
-        if word == known:
-            return known
-    raise UnsupportedSourceError(f"The flip {text} is wrong: give {', '.join(_FLIPS)} or none.")

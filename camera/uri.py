@@ -91,6 +91,11 @@ class Uri:
             return uri_without_credentials(self.text)
         return without_credentials(self.text)
 
+    @property
+    def has_user(self) -> bool:
+        """Whether a camera on the network is told a user."""
+        return KINDS[self.scheme].module == "network" and "@" in self.address.partition("/")[0]
+
 
 def parse_uri(text: str) -> Uri:
     """Take a URI apart; nothing is opened.
@@ -167,8 +172,8 @@ def _network_uri(text: str, scheme: str, rest: str) -> Uri:
 
 def _check_scheme(scheme: str, *, has_slashes: bool) -> None:
     if scheme not in KINDS:
-        near = difflib.get_close_matches(scheme, KINDS, n=1)
-        hint = f"Did you mean {near[0]}://? " if near else ""
+        near = sorted(f"{known}://" for known in difflib.get_close_matches(scheme, KINDS, n=2))
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
         raise UnsupportedSourceError(
             f"There is no source of the kind {scheme}://. {hint}Give a file, a folder, a glob, /dev/videoN, "
             f"or one of {', '.join(f'{known}://' for known in KINDS if known != 'v4l2')}."

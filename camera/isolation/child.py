@@ -10,6 +10,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, cast
 
 import numpy as np
@@ -34,8 +35,10 @@ def main(descriptor: int, parent: int) -> None:
     """
     faulthandler.enable()
     # Only the parent says when this ends: a service manager, or a terminal that is closed, signals to both.
+    # Not SIG_IGN: programs that a driver starts would inherit it. Nor is a driver's system call to fail.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _go_on)
+        signal.siginterrupt(number, False)
     die_with_parent(parent)
     channel = Channel.from_descriptor(descriptor)
     try:
@@ -53,7 +56,8 @@ def die_with_parent(parent: int) -> None:
     """Let the kernel kill this process as soon as its parent is gone, even if a driver holds every lock.
 
     The kernel means the thread that started it (`PR_SET_PDEATHSIG` in prctl(2)); the parent sees to it that
-    this one lives long enough.
+    this one lives long enough. Programs that a driver has started are ended by a living parent alone:
+    where it is killed, they are left to the service manager.
 
     Args:
         parent: Process number. If it is gone already, this process ends here.
@@ -63,6 +67,10 @@ def die_with_parent(parent: int) -> None:
     libc.prctl(_PR_SET_NAME, ctypes.c_char_p(b"edge-mnv2-cam"))
     if os.getppid() != parent:
         os._exit(0)
+
+
+def _go_on(_number: int, _frame: FrameType | None) -> None:
+    """Take a signal, and do nothing."""
 
 
 def _serve(channel: Channel) -> None:

@@ -92,4 +92,6 @@ def test_a_machine_without_nvidias_elements_says_which_is_missing() -> None:
     seen = run_source("argus://0")
     assert seen["error"]["type"] == "UnsupportedSourceError"
     assert 'no element "nvarguscamerasrc"' in seen["error"]["text"]
+    assert "this is no Jetson, or the GStreamer plug-ins of its JetPack" in seen["error"]["text"]
+    assert "spelling" not in seen["error"]["text"]
     assert RESTART not in seen["error"]["text"]

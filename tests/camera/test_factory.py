@@ -88,7 +88,7 @@ def test_an_isolated_camera_shows_the_same(isolation: Isolation) -> None:
                 plain = direct.read()
             assert plain.seq == frame.seq
             np.testing.assert_array_equal(frame.image, np.rot90(plain.image[20:70, 10:110], -1))
-            assert frame.origin == "test://"
+            assert frame.origin == "test://?size=160x120&fps=50"
     assert [change.state for change in changes] == [CameraState.OPENING, CameraState.LIVE]
 
 

@@ -33,6 +33,7 @@ from camera import (
 from camera.isolation.process_reader import SLOTS, ProcessReader
 from tests.camera.bad_sources import picture
 from tests.camera.held import LONG_S, Held, children, shared_memory, wait_for
+from tests.camera.servers import Server
 from tests.conftest import ROOT
 
 
@@ -327,6 +328,15 @@ def test_signals_to_all_processes_leave_the_child_to_its_parent() -> None:
             read(reader).release()
 
 
+def test_signals_to_all_processes_do_not_break_a_stream(mjpeg_server: Server) -> None:
+    with closing(ProcessReader(mjpeg_server.url(), Transform())) as reader:
+        reader.open(LONG_S)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) * 10:
+            read(reader).release()
+            os.kill(process_of(reader), number)  # it waits for the network
+        read(reader).release()
+
+
 def test_a_killed_child_is_told_from_one_that_ended() -> None:
     with closing(reader_of("good")) as reader:
         reader.open(LONG_S)
@@ -400,6 +410,17 @@ def test_what_a_driver_started_ends_with_it(tmp_path: Path) -> None:
                 assert "SIGKILL" in str(read_to_the_end(reader))
         # It is init's to wait for, or whoever stands in for it: a zombie is over, too.
         wait_for(partial(is_over, started))
+
+
+def test_what_a_driver_started_heeds_a_service_manager(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with closing(reader_of("starts_a_program", str(number))) as reader:
+            reader.open(LONG_S)
+            started = int(number.read_text(encoding="ascii"))
+            os.kill(started, end)
+            wait_for(partial(is_over, Path(f"/proc/{started}")))
+            read(reader).release()
 
 
 def is_over(process: Path) -> bool:

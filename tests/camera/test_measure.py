@@ -152,6 +152,16 @@ def test_the_first_second_of_a_camera_does_not_count_nor_that_after_it_was_lost(
     assert measured(raw_source("test://?size=64x48&fps=0&frames=5"), settle_s=60).frames == 5
 
 
+def test_what_ends_in_the_first_second_is_measured_where_that_is_known_and_else_a_problem() -> None:
+    seen = measured(raw_source("test://?size=64x48&fps=50&frames=10"))
+    assert (seen.frames, seen.ended) == (10, True)
+    assert seen.fps == pytest.approx(50, rel=0.3)
+    seen = measured(Script([(0, 0, 4), (1, 0, 4), EndOfStream()]))
+    assert (seen.frames, seen.ended) == (0, True)
+    (line,) = problems(seen, RTSP)
+    assert line.startswith("It ended before anything could be measured")
+
+
 def test_a_failure_is_kept_with_what_was_seen_before() -> None:
     seen = measured(Script([(0, 0, 4), CameraError("It was unplugged.")]), settle_s=0)
     assert (seen.frames, seen.failure) == (1, "It was unplugged.")
@@ -205,6 +215,8 @@ def changed(**changes: object) -> Measurement:
         ({"bad_frames": 3}, "3 frames could not be decoded"),
         ({"bad_frames": 1}, "1 frame could not be decoded"),
         ({"frames": 0, "first_frame_s": None, "fps": None}, "No frame came."),
+        ({"frames": 0, "fps": None, "ended": True}, "It ended before anything could be measured: its first"),
+        ({"frames": 0, "fps": None, "stopped": True}, "It was stopped before anything could be measured"),
     ],
 )
 def test_each_problem_has_a_line_of_its_own(changes: dict[str, object], line: str) -> None:
@@ -217,7 +229,14 @@ def test_a_good_camera_has_no_problem_and_a_file_no_rate() -> None:
     live = [StateChange(CameraState.OPENING, "", 0), StateChange(CameraState.LIVE, "", 1)]
     assert problems(GOOD, RTSP, live) == []
     file = SourceInfo("clip.mp4", live=False, fps=30.0, frames=10, size=(4, 4))
-    slow = changed(info=file, fps=3.0, intervals_ms=Spread(1, 100), backwards=1, ages_ms=Spread(5000, 5000))
+    slow = changed(
+        info=file,
+        fps=3.0,
+        sizes=((4, 4), (8, 8)),
+        intervals_ms=Spread(1, 100),
+        backwards=1,
+        ages_ms=Spread(5000, 5000),
+    )
     assert problems(slow, parse_uri("clip.mp4")) == []
 
 

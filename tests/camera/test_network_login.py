@@ -26,6 +26,7 @@ from camera.supervised import Pace, Supervised
 from camera.thread_reader import ThreadReader
 from camera.uri import raw_source
 from tests.camera.servers import Server, mjpeg
+from tests.camera.watch import Watch
 from tests.conftest import ROOT
 
 HOUR_S = 3600
@@ -86,7 +87,23 @@ def test_a_changed_password_costs_few_attempts_an_hour() -> None:
         # FFmpeg tells nobody what the camera answers, so it is asked once more.
         assert logins(server) == 2 * len(attempts)
     assert "refuses this user or password (401" in attempts[-1].reason
-    assert all(pause_s >= 60 for pause_s in hour.pauses[1:])
+    # Once more soon: a camera may refuse for a moment after it was restarted.
+    assert hour.pauses[1] == 3
+    assert all(pause_s >= 60 for pause_s in hour.pauses[2:])
+
+
+def test_a_server_that_refuses_for_a_moment_whoever_tells_no_user_is_soon_back() -> None:
+    with mjpeg() as server, Watch(partial(open_source, server.url(), CameraOptions())) as watch:
+        watch.wait_for(CameraState.LIVE)
+        server.kill()
+        server.user, server.password = USER, OLD
+        server.start()
+        watch.wait(lambda: "asks for a user and a password" in watch.changes[-1].reason)
+        since = len(watch.changes)
+        server.kill()
+        server.user = server.password = None
+        server.start()
+        watch.wait_for(CameraState.LIVE, since)
 
 
 @pytest.mark.parametrize("isolation", ["process", "thread"])

@@ -243,6 +243,8 @@ def test_wrong_options_are_refused(loss: Path, query: str, message: str) -> None
 
 
 def test_a_session_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedSourceError, match="After replay:// comes a recorded session"):
+        open_source("replay://")
     with pytest.raises(SourceNotFoundError, match=r"There is no session .*gone\.session: check the path"):
         open_source(f"replay://{tmp_path}/gone.session")
 

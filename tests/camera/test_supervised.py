@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -46,10 +47,15 @@ class World:
     patience: list[float] = field(default_factory=list)
     changes: list[StateChange] = field(default_factory=list)
 
-    def supervised(self, supervision: Supervision | None = None) -> Supervised:
+    def supervised(self, supervision: Supervision | None = None, *, has_user: bool = True) -> Supervised:
         pace = Pace(lambda: self.now_ns, lambda: self.chance, self.wait)
         return Supervised(
-            lambda: Life(self), "the camera", supervision or Supervision(), self.changes.append, pace
+            lambda: Life(self),
+            "the camera",
+            supervision or Supervision(),
+            self.changes.append,
+            pace,
+            has_user=has_user,
         )
 
     def wait(self, event: threading.Event, pause_s: float) -> bool:
@@ -171,8 +177,27 @@ def test_a_camera_that_refuses_a_password_is_asked_again_after_a_minute_and_more
         camera.open()
         read_numbers(camera, 3)
         pauses = [pause_s for pause_s in world.pauses if pause_s > 10]
-        assert pauses == [60 * count * factor for count in (1, 2, 4, 8, 10, 10, 10, 1)]
-        assert len(world.pauses) == len(pauses) + 3
+        assert pauses == [60 * count * factor for count in (1, 2, 4, 8, 10, 10)]
+        # Once more soon, as the password was right before; so again once it was back.
+        assert [pause_s for pause_s in world.pauses if pause_s <= 10].count(3) == 2
+        assert len(world.pauses) == len(pauses) + 2 + 3
+
+
+def test_a_password_that_was_never_right_is_not_tried_again_soon() -> None:
+    world = World([CameraError("no"), AccessDeniedError("refuses this user or password"), [0]])
+    camera = world.supervised(Supervision(retry_first=True))
+    camera.open()
+    camera.read()
+    assert world.pauses == [0.5, 60]
+
+
+def test_a_camera_that_is_told_no_user_may_refuse_for_a_moment() -> None:
+    refused = AccessDeniedError("asks for a user and a password")
+    world = World([[0, CameraError("no")], *[refused] * 4, [0]])
+    camera = world.supervised(has_user=False)
+    camera.open()
+    read_numbers(camera, 2)
+    assert world.pauses == [0.5, 1, 2, 2, 2]
 
 
 def test_a_camera_that_cannot_do_what_is_asked_any_more_is_asked_less_and_less_often() -> None:
@@ -198,7 +223,7 @@ def test_a_camera_that_goes_again_at_once_is_asked_less_and_less_often() -> None
     assert {change.attempt for change in world.changes} == {0, 1}
 
 
-def test_a_stall_is_told_before_the_camera_is_closed() -> None:
+def test_a_stall_and_the_loss_are_told_before_the_camera_is_closed() -> None:
     world = World([[0, 60.0], [0]])
     seen: list[tuple[str, int, int]] = []
 
@@ -215,7 +240,8 @@ def test_a_stall_is_told_before_the_camera_is_closed() -> None:
     camera.open()
     read_numbers(camera, 2)
     # Two seconds after the frame at 1.1 s.
-    assert seen[2:4] == [("stalled", 0, 20), ("lost", 1, 20)]
+    assert seen[2:4] == [("stalled", 0, 20), ("lost", 0, 20)]
+    assert seen[4][:2] == ("reconnecting", 1)
     assert [state for state, _, _ in seen[4:]] == ["reconnecting", "live"]
 
 
@@ -330,6 +356,34 @@ def test_gaps_are_frames_lost_at_the_source_as_far_as_the_reader_did_not_drop_th
     assert lost == [0, 4, 4, 4, 4, 5, 5, 8]
     camera.close()
     assert (camera.lost, camera.dropped) == (8, 3 * Life.dropped)
+
+
+@pytest.mark.parametrize(
+    ("happenings", "lost"),
+    [
+        # What is bad before the first good one is in no gap.
+        (["bad", "bad", "bad", 3, 7], 3),
+        ([0, "bad", "bad", "bad", 7, 8], 3),
+        # A bad one is told before a good one that came before it.
+        ([0, "bad", 1, 3, 5], 1),
+        # No good one follows.
+        ([0, 4, "bad", "bad", "no"], 3),
+        ([0, 4, *["bad"] * 30], 3),
+    ],
+)
+def test_bad_frames_hide_no_losses(
+    happenings: list[int | str], lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Life, "dropped", 0)
+    errors = {"bad": BadFrameError("damaged"), "no": CameraError("no")}
+    life: list[Happening] = [errors[what] if isinstance(what, str) else what for what in happenings]
+    world = World([life, CameraError("no")])
+    camera = world.supervised(Supervision(max_attempts=1))
+    camera.open()
+    while camera._state is not CameraState.LOST and len(world.patience) < len(life):
+        with contextlib.suppress(CameraError):
+            camera.read()
+    assert camera.lost == lost
 
 
 def test_bad_frames_pass_through_and_a_long_row_of_them_is_a_loss() -> None:

@@ -14,8 +14,6 @@ from camera.options import Transform
 from camera.transform import (
     Transformed,
     parse_crop,
-    parse_flip,
-    parse_rotation,
     transform_image,
     transformed_size,
 )
@@ -147,24 +145,11 @@ def test_a_frame_that_became_too_small_is_given_back() -> None:
     assert inner.released == [0, 1]
 
 
-def test_how_they_are_written() -> None:
+def test_how_a_crop_is_written() -> None:
     assert parse_crop("160,0,960x720") == parse_crop(" 160, 0, 960 x 720 ") == (160, 0, 960, 720)
-    assert [parse_rotation(text) for text in ("0", "90", 180, " 270 ")] == [0, 90, 180, 270]
-    assert [parse_flip(text) for text in ("horizontal", "Vertical", "both", "none")] == [*FLIPS[1:], None]
 
 
 @pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3x0", "1,2,-3x4", "1,2,3x4x5", "٣,0,1x1"])
 def test_a_wrong_crop_says_what_is_right(text: str) -> None:
     with pytest.raises(UnsupportedSourceError, match="X,Y,WIDTHxHEIGHT"):
         parse_crop(text)
-
-
-@pytest.mark.parametrize("text", ["", "45", "-90", "90.0"])
-def test_a_wrong_rotation_says_what_is_right(text: str) -> None:
-    with pytest.raises(UnsupportedSourceError, match="0, 90, 180 or 270"):
-        parse_rotation(text)
-
-
-def test_a_wrong_flip_says_what_is_right() -> None:
-    with pytest.raises(UnsupportedSourceError, match="horizontal, vertical, both"):
-        parse_flip("upside-down")

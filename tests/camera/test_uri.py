@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -54,10 +55,15 @@ def test_a_glob_is_sorted(folder: Path) -> None:
         ("nothing.mp4", "no file, folder or device nothing.mp4"),
         ("*.nothing", "No picture matches"),
         ("file:///nowhere/x.mp4", "no file"),
+        ("video0", "device video0: did you mean /dev/video0?"),
+        ("/dev/vidoe0", "device /dev/vidoe0: did you mean /dev/video0?"),
+        ("Video12?fps=5", "did you mean /dev/video12?"),
+        ("clip0", "device clip0: check the path"),
+        ("/dev/ttyUSB0", "device /dev/ttyUSB0: check the path"),
     ],
 )
 def test_missing_things_are_named(uri: str, words: str) -> None:
-    with pytest.raises(SourceNotFoundError, match=words):
+    with pytest.raises(SourceNotFoundError, match=re.escape(words)):
         raw_source(uri)
 
 
@@ -65,7 +71,8 @@ def test_missing_things_are_named(uri: str, words: str) -> None:
     ("uri", "words"),
     [
         ("tset://", "Did you mean test://"),
-        ("rstp://user:secret@host/stream", "Did you mean rtsp://"),
+        ("rstp://user:secret@host/stream", "Did you mean rtsp:// or rtsps://"),
+        ("rtps://user:secret@host/stream", "Did you mean rtsp:// or rtsps://"),
         ("htp://user:secret@host/stream", "Did you mean http://"),
         ("piccamera://0", "Did you mean picamera://"),
         ("ftp://user:secret@host/stream", "one of picamera://"),
@@ -73,8 +80,11 @@ def test_missing_things_are_named(uri: str, words: str) -> None:
         ("v4l2://host", "v4l2:///dev/video0"),
         ("rtsp://", "names no host"),
         ("rtsp://user:secret@/x", "names no host"),
-        ("rtsp://user:secret@host:99999/x", "host or port is wrong"),
-        ("rtsp://user:secret@[::1/x", "host or port is wrong"),
+        ("rtsp://user:secret@host:99999/x", "its port is wrong: give 1 to 65535"),
+        ("rtsp://user:secret@host:0/x", "its port is wrong: give 1 to 65535"),
+        ("rtsp://user:secret@[::1/x", "its host is wrong"),
+        ("rtsp://user:secret@a..b/x", "its host is wrong"),
+        (f"http://user:secret@{'a' * 64}/x", "its host is wrong"),
         ("rtsp://user:se/cret@host/x", "write / as %2F"),
         ("rtsp://user:se#cret@host/x", "# as %23"),
         ("rtsp://user:se cret@host/x", "a space as %20"),
@@ -127,6 +137,21 @@ def test_wrong_uris_say_what_is_right(uri: str, words: str) -> None:
 def test_a_uri_is_taken_apart(text: str, scheme: str, address: str, given: dict[str, str]) -> None:
     uri = parse_uri(text)
     assert (uri.text, uri.scheme, uri.address, dict(uri.options)) == (text, scheme, address, given)
+
+
+@pytest.mark.parametrize(
+    ("text", "has_user"),
+    [
+        ("rtsp://u:p@h:1/a", True),
+        ("http://u@h?a=b", True),
+        ("rtsp://h:554/a@b", False),
+        ("http://h/x?mail=a@b", False),
+        ("/dev/video0", False),
+        ("a@b/c.png", False),
+    ],
+)
+def test_who_is_told_a_user(text: str, has_user: bool) -> None:
+    assert parse_uri(text).has_user is has_user
 
 
 def test_a_file_may_be_called_like_a_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
