@@ -57,6 +57,8 @@ def check_cameras(cameras: Mapping[str, CameraSettings], token_file: Path | None
         open_source(camera.source, camera.camera_options())  # for its errors: nothing is opened yet
         if camera.video is not None:
             check_video_path(camera.video)
+        if str(camera.record_session) == "-":
+            raise OutputPathError("A session cannot go to standard output: give record_session a file.")
         for path in (camera.video, camera.jsonl, camera.pictures, camera.record_session):
             if path is None:
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from camera import CameraError, FrameSource, SourceInfo, StateChange, open_source
 from camera.credentials import uri_without_credentials, without_credentials
 from camera.session_writer import Recorded, SessionWriter
+from camera.uri import parse_uri
 from edge_mnv2.errors import EdgeMnv2Error, OutputPathError
 from edge_mnv2.event_hub import EventHub
 from edge_mnv2.mailbox import Mailbox
@@ -21,10 +21,9 @@ from edge_mnv2.readings import CameraFigures, DeviceReading
 from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.settings import CameraSettings
 from edge_mnv2.sinks.base import SinkSpec, check_outputs
+from edge_mnv2.sinks.session import RecordedDevice
 from edge_mnv2.sinks.specs import jsonl_rotation, jsonl_spec, pictures_spec, session_spec, video_spec
 from edge_mnv2.telemetry.camera_meter import CameraMeter
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Surroundings:
 
     Attributes:
         on_frame: As `pipeline.RunControl.on_frame`.
-        read_device: As `pipeline.RunControl.read_device`.
+        read_device: As `pipeline.RunControl.read_device`; a recorded session gives its own readings instead.
         events: Where events of all kinds come together.
         keeps_files: Whether what an earlier run wrote stays, and this one writes beside it or after it.
     """
@@ -82,6 +81,8 @@ class CameraRun:
         self.meter = CameraMeter(uri_without_credentials(settings.source))
         states: Mailbox[StateChange] = Mailbox()
         options = settings.camera_options(waits=waits)
+        recorded = RecordedDevice()
+        is_replay = parse_uri(settings.source).scheme == "replay"
         self.control = RunControl(
             stop=stop,
             max_frames=settings.max_frames,
@@ -89,13 +90,13 @@ class CameraRun:
             states=states,
             shows_hud=lambda: self._hud_is_on,
             meter=self.meter,
-            read_device=surroundings.read_device,
+            read_device=recorded.latest if is_replay else surroundings.read_device,
             on_trouble=surroundings.events.tell,
             name=name,
         )
         self._forget_events = surroundings.events.add(self.control.events.put)
         if settings.record_session is None:
-            self._source: FrameSource = open_source(settings.source, options, states.put)
+            self._source: FrameSource = open_source(settings.source, options, states.put, recorded.take)
             return
         session = self.session = _open_session(settings, settings.record_session)
         self.count_drops(f"session {session.path}", lambda: session.dropped)
@@ -105,7 +106,7 @@ class CameraRun:
             session.state(change)
 
         try:
-            self._source = Recorded(open_source(settings.source, options, take), session)
+            self._source = Recorded(open_source(settings.source, options, take, recorded.take), session)
         except BaseException:
             session.close()
             raise
@@ -113,6 +114,10 @@ class CameraRun:
     def show_hud(self, is_on: bool) -> None:
         """Draw the status line, or leave it out; from any thread."""
         self._hud_is_on = is_on
+
+    def read_device(self) -> DeviceReading:
+        """Return what the device says, or said where this is a recorded session; at once, from any thread."""
+        return self.control.read_device() or DeviceReading()
 
     def count_drops(self, cause: str, read: Callable[[], int]) -> None:
         """Count what is lost elsewhere among this camera's drops, instead of an earlier one of this cause."""
@@ -167,12 +172,9 @@ class CameraRun:
 def _open_session(settings: CameraSettings, path: Path) -> SessionWriter:
     limit = settings.session_max_mb
     try:
-        session = SessionWriter(path, settings.session_quality, None if limit is None else limit * 1_000_000)
+        return SessionWriter(path, settings.session_quality, None if limit is None else limit * 1_000_000)
     except OSError as error:
         raise OutputPathError(f"{path} cannot be written: {error.strerror}. Choose another path.") from error
-    if session.path != path:
-        _log.info("%s is there already: this session goes to %s", path, session.path)
-    return session
 
 
 def _finish_session(session: SessionWriter, summary: RunSummary) -> None:

@@ -58,7 +58,8 @@ class FrameFeed:
         prefix: What begins a message about this source.
 
     Attributes:
-        bad_frames: Frames that could not be decoded; each was logged.
+        bad_frames: Frames that could not be decoded. Those of files are logged one by one; of those of a
+            camera, which may be many, the first, the tenth, the hundredth, and so on.
     """
 
     def __init__(
@@ -154,5 +155,11 @@ class FrameFeed:
             self._slot.close(cause)
 
     def _note_bad(self, error: BadFrameError) -> None:
-        _log.error("%s%s", self._prefix, error)
         self.bad_frames += 1
+        count = self.bad_frames
+        if not self._info.live:
+            _log.error("%s%s", self._prefix, error)
+        elif count == 1:
+            _log.warning("%s%s", self._prefix, error)
+        elif str(count).rstrip("0") == "1":
+            _log.warning("%s%s (%d damaged frames by now)", self._prefix, error, count)

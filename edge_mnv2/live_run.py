@@ -60,7 +60,10 @@ def run_settings(
             return run
 
         cameras = for_each(each, make)
-        services = Services.open(settings, stop, events, partial(snapshot_of, cameras, sampler.latest))
+        # A recorded session that is played alone shows its own device on the page, too.
+        alone = cameras.get("")
+        read_device = sampler.latest if alone is None else alone.read_device
+        services = Services.open(settings, stop, events, partial(snapshot_of, cameras, read_device))
         stack.callback(services.close)
         predictor = open_predictor(settings.model, settings.predictor_options())
         stack.callback(predictor.close)

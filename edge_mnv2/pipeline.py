@@ -130,7 +130,7 @@ class _Loop:
         self._may_want_canvas = info.live and outlets.may_want_canvas
         self._times = StageTimes()
         self._rate = RateMeter()
-        self._summary = RunSummary()
+        self._summary = RunSummary(is_live=info.live)
         self._feed = FrameFeed(
             source, info, control.stop, lambda ms: self._times.add("read", ms), control.prefix
         )
@@ -180,7 +180,7 @@ class _Loop:
         summary.drops = self._drops()
         summary.stages = self._times.percentiles()
         summary.peak_memory_mib = peak_memory_mib()
-        if not (summary.frames or summary.bad_frames or summary.failures or summary.interrupted):
+        if summary.ok and not (summary.frames or summary.interrupted):
             summary.cause = f"{self._info.name} gave no frame."
             summary.failures.append(summary.cause)
             _log.error("%s%s", self._control.prefix, summary.cause)
@@ -193,7 +193,7 @@ class _Loop:
     def _process(self, frame: Frame) -> None:
         found, stages_ms = self._predictor.predict(frame.image)
         self._note_engine()
-        now_ns = time.monotonic_ns()
+        now, now_ns = datetime.now(timezone.utc), time.monotonic_ns()
         age_ms = (now_ns - frame.captured_ns) / 1e6
         fps = self._rate.tick(now_ns)
         device = self._control.read_device()
@@ -215,7 +215,7 @@ class _Loop:
             origin=frame.origin,
             seq=frame.seq,
             captured_ns=frame.captured_ns,
-            captured_at=datetime.now(timezone.utc) - timedelta(milliseconds=age_ms),
+            captured_at=now - timedelta(milliseconds=age_ms),
             age_ms=age_ms,
             width=frame.image.shape[1],
             height=frame.image.shape[0],

@@ -13,11 +13,12 @@ class RunSummary:
     """What a run did and what it cost.
 
     Attributes:
+        is_live: Whether the source was a camera, or played like one: damaged frames are no failure then.
         frames: Frames that were processed.
         elapsed_s: From the start of the loop to the last result.
         drops: Lost frames and results by cause.
         camera_losses: How often the camera was lost; it came back, or the run ended first.
-        bad_frames: Pictures and frames that could not be decoded; each was logged.
+        bad_frames: Pictures and frames that could not be decoded; those of a file were logged one by one.
         failures: Why the run is not a success, one line each, logged when it happened; empty for a good run.
         found: By label: boxes; frames that show it (segmentation), or whose best class it is.
         engine: Backend and precision of the last frames, such as `tensorrt fp16`.
@@ -29,6 +30,7 @@ class RunSummary:
         has_engine_failed: Whether that was the engine, which no new start of the loop would heal.
     """
 
+    is_live: bool = False
     frames: int = 0
     elapsed_s: float = 0.0
     drops: dict[str, int] = field(default_factory=dict)
@@ -52,4 +54,4 @@ class RunSummary:
     @property
     def ok(self) -> bool:
         """Whether everything that was asked for was done."""
-        return not self.failures and not self.bad_frames
+        return not self.failures and (self.is_live or not self.bad_frames)

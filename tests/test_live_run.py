@@ -15,8 +15,13 @@ import pytest
 from edge_mnv2.config import read_config
 from edge_mnv2.errors import OutputPathError, RequestError
 from edge_mnv2.live_run import run_settings
+from edge_mnv2.readings import DeviceReading, Reading, Throttling
 from edge_mnv2.run_summary import RunSummary
+from edge_mnv2.services import Services
+from edge_mnv2.sinks.session import RecordedDevice
+from edge_mnv2.telemetry.sampler import DeviceSampler
 from tests.camera.servers import Server, rtsp_server
+from tests.conftest import Command
 
 __all__ = ["rtsp_server"]  # a fixture
 
@@ -126,7 +131,7 @@ def test_what_is_wrong_with_several_cameras_is_told_at_once_and_by_name(tmp_path
     lines = str(refused.value).splitlines()
     assert [line.partition(": ")[0] for line in lines] == ["door", "yard", "film"]
     assert "missing.mp4" in lines[0]
-    assert "Did you mean rtsps://" in lines[1]
+    assert "Did you mean rtsp:// or rtsps://?" in lines[1]
     assert not list(tmp_path.iterdir())
     with pytest.raises(RequestError) as refused:
         run(
@@ -194,6 +199,68 @@ def test_a_session_is_replayed_as_it_was(tmp_path: Path) -> None:
             assert one[key] == two[key]
     telemetry = re.findall(rb'"infer_ms"', session.read_bytes())
     assert telemetry
+
+
+def test_a_replay_shows_the_device_of_the_recording_and_not_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = DeviceReading(
+        temperature_c=Reading(81.5, "measured", "zone"),
+        power_w=Reading(12.25, "estimated", "model"),
+        throttling=Throttling(frozenset({"throttled", "under-voltage"}), sensor="firmware"),
+    )
+    desk = DeviceReading(temperature_c=Reading(20.0, "measured"), throttling=Throttling())
+    session, first, again = tmp_path / "s.session", tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    monkeypatch.setattr(DeviceSampler, "latest", lambda _: field)
+    run({"source": "test://?frames=10&fps=0", "record_session": session, "jsonl": first})
+    monkeypatch.setattr(DeviceSampler, "latest", lambda _: desk)
+    run({"source": f"replay://{session}?speed=max", "jsonl": again})
+    told = {"power_w": 12.25, "power": "estimated", "temperature_c": 81.5}
+    wanted = {**told, "throttled": ["throttled", "under-voltage"]}
+    assert frames(first)[-1]["device"] == wanted
+    assert frames(again)[-1]["device"] == wanted
+    # The first frame comes before the first readings.
+    assert [record["device"]["temperature_c"] for record in frames(again)] == [None, *[81.5] * 9]
+
+
+def test_the_page_of_a_replay_shows_the_device_of_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = DeviceReading(temperature_c=Reading(81.5, "measured", "zone"))
+    session, seen = tmp_path / "s.session", []
+    monkeypatch.setattr(DeviceSampler, "latest", lambda _: field)
+    run({"source": "test://?frames=3&fps=0", "record_session": session})
+    monkeypatch.setattr(DeviceSampler, "latest", lambda _: DeviceReading(Reading(20.0, "measured")))
+    opened = Services.open
+
+    def open_services(*arguments: Any) -> Services:  # noqa: ANN401
+        seen.append(arguments[-1])
+        return opened(*arguments)
+
+    monkeypatch.setattr(Services, "open", open_services)
+    run({"source": f"replay://{session}?speed=max"})
+    (read,) = seen
+    assert read().device.temperature_c == Reading(81.5, "measured", "recorded")
+    assert read().device.throttling is None
+
+
+def test_a_session_of_an_earlier_version_claims_no_kind(tmp_path: Path) -> None:
+    device = RecordedDevice()
+    assert device.latest() == DeviceReading()
+    device.take({"seq": 1, "temperature_c": 50.0, "power_w": None})
+    reading = device.latest()
+    assert reading.temperature_c == Reading(50.0, "estimated", "recorded")
+    assert (reading.power_w, reading.throttling) == (Reading(), None)
+
+
+@pytest.mark.parametrize("what", [".", "/dev/null", "-"])
+def test_a_session_goes_into_a_file_or_the_run_is_refused(
+    command: Command, tmp_path: Path, what: str
+) -> None:
+    done = command("run", "--source", "test://?frames=1", "--record-session", what)
+    assert done.returncode == 2, done.stderr
+    assert "no file" in done.stderr or "cannot go to standard output" in done.stderr
+    assert not list(tmp_path.glob("*session*"))
 
 
 def test_a_session_is_not_overwritten_by_its_own_replay(tmp_path: Path) -> None:

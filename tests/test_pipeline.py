@@ -4,6 +4,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from camera import (
     StateChange,
     open_source,
 )
+from edge_mnv2 import pipeline
 from edge_mnv2.errors import OutputPathError, RunError, SinkError
 from edge_mnv2.mailbox import Mailbox
 from edge_mnv2.overlay import draw_overlay
@@ -159,6 +161,36 @@ def test_bad_frames_are_counted_and_the_rest_goes_on() -> None:
     assert [result.seq for result in sink.results] == [0, 2]
     assert summary.bad_frames == 1
     assert not summary.ok
+
+
+def test_damaged_frames_of_a_camera_are_counted_no_failure_and_told_ever_more_seldom(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad = [BadFrameError(f"frame {number} is damaged") for number in range(150)]
+    summary = run(ListSource([frame(0), *bad, frame(200)], live=True))
+    assert (summary.bad_frames, summary.ok) == (150, True)
+    told = [line for line in caplog.messages if "damaged" in line]
+    assert told == [
+        "frame 0 is damaged",
+        "frame 9 is damaged (10 damaged frames by now)",
+        "frame 99 is damaged (100 damaged frames by now)",
+    ]
+    summary = run(ListSource([BadFrameError("all is damaged")], live=True))
+    assert summary.failures == ["list gave no frame."]
+
+
+def test_the_overlay_makes_no_record_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_overlay(*_: object) -> None:
+        time.sleep(0.5)
+
+    monkeypatch.setattr(pipeline, "draw_overlay", slow_overlay)
+    sink, captured = Collector(), frame(0)
+    started_ns, started = time.monotonic_ns(), datetime.now(timezone.utc)
+    run(ListSource([captured]), sink, canvas=True)
+    late_s = (sink.results[0].captured_at - started).total_seconds() - (
+        captured.captured_ns - started_ns
+    ) / 1e9
+    assert abs(late_s) < 0.3
 
 
 @pytest.mark.parametrize("live", [False, True])

@@ -66,7 +66,8 @@ def probe(
 ) -> int:
     """Open a camera, measure its real rate, jitter and latency, and say what is wrong, a line per problem.
 
-    A camera's first second does not count: some send at once what they had gathered.
+    A camera's first second does not count: some send at once what they had gathered. Of files, it says how
+    fast they are decoded.
     """
     from camera import open_source
     from camera.diagnosis import problems
@@ -164,10 +165,16 @@ def _print_measurement(seen: Measurement, states: list[StateChange]) -> None:
     table.add_row("first frame", f"{first} (open after {seen.open_s:.2f} s)")
     table.add_row("frames", str(seen.frames) + (", then it ended" if seen.ended else ""))
     table.add_row("size", ", ".join(f"{width}x{height}" for width, height in seen.sizes) or "-")
-    table.add_row("fps", f"{fps} (nominal: {nominal})")
+    # How fast a file can be read says nothing of its own rate.
+    table.add_row(
+        *(("fps", f"{fps} (nominal: {nominal})") if seen.info.live else ("decoded per second", fps))
+    )
+    if not seen.info.live and seen.info.fps:
+        table.add_row("nominal fps", nominal)
     # What a file's frames are timed by is when they were read.
     ages_ms = seen.ages_ms if seen.info.live else None
-    for name, spread in (("interval", seen.intervals_ms), ("age at arrival", ages_ms)):
+    interval = "interval" if seen.info.live else "time per frame"
+    for name, spread in ((interval, seen.intervals_ms), ("age at arrival", ages_ms)):
         if spread is not None:
             table.add_row(name, f"p50 {spread.p50:.1f} ms, p95 {spread.p95:.1f} ms")
     table.add_row("dropped", str(seen.dropped))
@@ -186,6 +193,7 @@ def _states_in_words(states: list[StateChange]) -> list[str]:
 
 def _measured_as_dict(seen: Measurement) -> dict[str, Any]:
     intervals, ages = seen.intervals_ms, seen.ages_ms
+    rate = None if seen.fps is None else round(seen.fps, 3)
     return {
         "source": seen.info.name,
         "live": seen.info.live,
@@ -196,7 +204,8 @@ def _measured_as_dict(seen: Measurement) -> dict[str, Any]:
         "bad_frames": seen.bad_frames,
         "sizes": seen.sizes,
         "nominal_fps": seen.info.fps,
-        "fps": None if seen.fps is None else round(seen.fps, 3),
+        "fps": rate if seen.info.live else None,
+        "decoded_per_s": None if seen.info.live else rate,
         "interval_ms": None if intervals is None else dataclasses.asdict(intervals),
         "age_ms": None if ages is None else dataclasses.asdict(ages),
         "ended": seen.ended,

@@ -98,8 +98,22 @@ def test_probe_measures_a_camera(command: Command) -> None:
 def test_probe_prints_what_it_saw(command: Command, clip: Path) -> None:
     done = command("cameras", "probe", clip, "--seconds", 0.5)
     assert done.returncode == 0, done.stdout + done.stderr
-    for word in ("first frame", "800x450", "fps", "interval", "No problem was found."):
+    for word in ("first frame", "800x450", "decoded per second", "nominal fps", "No problem was found."):
         assert word in done.stdout
+    assert "interval" not in done.stdout
+
+
+def test_probe_of_pictures_finds_no_fault_with_their_sizes(command: Command, tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    for side in (10, 20):
+        cv2.imwrite(str(tmp_path / f"{side}.png"), np.zeros((side, side, 3), np.uint8))
+    done = command("cameras", "probe", tmp_path, "--json")
+    seen = json.loads(done.stdout)
+    assert (done.returncode, seen["problems"], seen["sizes"]) == (0, [], [[10, 10], [20, 20]])
+    assert seen["fps"] is None
+    assert seen["decoded_per_s"] > 0
 
 
 @pytest.mark.parametrize(
