@@ -63,8 +63,9 @@ def run_settings(
         # A recorded session that is played alone shows its own device on the page, too.
         alone = cameras.get("")
         read_device = sampler.latest if alone is None else alone.read_device
-        services = Services.open(settings, stop, events, partial(snapshot_of, cameras, read_device))
+        services = Services(stop, events, partial(snapshot_of, cameras, read_device))
         stack.callback(services.close)
+        services.open(settings)
         predictor = open_predictor(settings.model, settings.predictor_options())
         stack.callback(predictor.close)
         if "" in each:

@@ -69,7 +69,11 @@ class Outlets:
         self.failures: list[str] = []
         self._info = info
         self._on_trouble = on_trouble
+        # The sum never becomes less, whoever reads it meanwhile: an outlet is among the counted ones until its
+        # count is among those of before.
+        self._counting = threading.Lock()
         self._dropped_before: Counter[str] = Counter()
+        self._counted: list[Outlet | QueuedOutlet] = []
         self._retiring: list[Worker] = []
         self._open: dict[SinkSpec, Outlet | QueuedOutlet] = {}
         specs = sinks_for(info)
@@ -102,10 +106,16 @@ class Outlets:
 
     def drops(self) -> dict[str, int]:
         """Return results that did not reach an output, by its name; from any thread."""
-        dropped = Counter(self._dropped_before)
-        for outlet in tuple(self._open.values()):
-            dropped[outlet.name] += outlet.dropped
+        with self._counting:
+            dropped = Counter(self._dropped_before)
+            for outlet in self._counted:
+                dropped[outlet.name] += outlet.dropped
         return dict(dropped)
+
+    def troubles(self) -> tuple[str, ...]:
+        """Return what is wrong with outputs now, one sentence each; from any thread."""
+        troubles = (outlet.trouble for outlet in tuple(self._open.values()))
+        return tuple(trouble for trouble in troubles if trouble)
 
     def replace(self, sinks_for: SinksFor) -> None:
         """Write what is described from now on: outputs of the same description go on undisturbed.
@@ -142,14 +152,19 @@ class Outlets:
             self.failures.extend(outlet.failures)
 
     def _new(self, spec: SinkSpec) -> Outlet | QueuedOutlet:
-        return QueuedOutlet(spec, self._on_trouble) if self._info.live else Outlet(spec)
+        outlet = QueuedOutlet(spec, self._on_trouble) if self._info.live else Outlet(spec)
+        with self._counting:
+            self._counted.append(outlet)
+        return outlet
 
     def _retire(self, outlet: Outlet | QueuedOutlet) -> None:
         self._retiring = [worker for worker in self._retiring if not worker.join(0)]
 
         def finish() -> None:
             outlet.close()
-            self._dropped_before[outlet.name] += outlet.dropped
+            with self._counting:
+                self._counted.remove(outlet)
+                self._dropped_before[outlet.name] += outlet.dropped
             self.failures.extend(outlet.failures)
 
         outlet.stop()

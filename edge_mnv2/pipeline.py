@@ -134,7 +134,7 @@ class _Loop:
         self._feed = FrameFeed(
             source, info, control.stop, lambda ms: self._times.add("read", ms), control.prefix
         )
-        control.meter.drops = self._drops
+        control.meter.drops, control.meter.troubles = self._drops, outlets.troubles
 
     def run(self) -> RunSummary:
         """Process frames until the end; close the outlets; return the summary."""

@@ -173,6 +173,7 @@ class CameraFigures:
         stages: Durations by stage, over the window.
         drops: Lost frames and results by cause, since the start.
         counts: Objects of the newest result by label.
+        troubles: What is wrong with its outputs now, one sentence each.
     """
 
     source: str = ""
@@ -192,6 +193,7 @@ class CameraFigures:
     stages: Mapping[str, Percentiles] = field(default_factory=dict)
     drops: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    troubles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -22,12 +22,15 @@ class StopRequest:
     def __init__(self) -> None:
         self.event = threading.Event()
         self._at_once = False
+        self._on_hangup: Callable[[], None] | None = None
+        self._was_hung_up = False
 
     def catch_signals(self) -> None:
         """Install the handler for SIGINT, SIGTERM and, unless `nohup` has it ignored, SIGHUP."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:
-                signal.signal(number, self._request)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._hang_up)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -43,6 +46,23 @@ class StopRequest:
             yield
         finally:
             self._at_once = False
+
+    def on_hangup(self, act: Callable[[], None] | None = None) -> None:
+        """Decide what SIGHUP means: to stop, or this; until then it waits.
+
+        The terminal that goes away ends most commands, but a daemon is told so to read its settings again,
+        and that must not end it because it came early.
+        """
+        self._on_hangup = act or self.event.set
+        if self._was_hung_up:
+            self._on_hangup()
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        self._was_hung_up = True
+        if self._on_hangup == self.event.set:
+            self._request(number, frame)
+        elif self._on_hangup is not None:
+            self._on_hangup()
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         is_second = self.event.is_set()

@@ -231,13 +231,13 @@ def test_the_page_of_a_replay_shows_the_device_of_the_recording(
     monkeypatch.setattr(DeviceSampler, "latest", lambda _: field)
     run({"source": "test://?frames=3&fps=0", "record_session": session})
     monkeypatch.setattr(DeviceSampler, "latest", lambda _: DeviceReading(Reading(20.0, "measured")))
-    opened = Services.open
+    made = Services.__init__
 
-    def open_services(*arguments: Any) -> Services:  # noqa: ANN401
+    def make(services: Services, *arguments: Any) -> None:  # noqa: ANN401
         seen.append(arguments[-1])
-        return opened(*arguments)
+        made(services, *arguments)
 
-    monkeypatch.setattr(Services, "open", open_services)
+    monkeypatch.setattr(Services, "__init__", make)
     run({"source": f"replay://{session}?speed=max"})
     (read,) = seen
     assert read().device.temperature_c == Reading(81.5, "measured", "recorded")

@@ -72,6 +72,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _global_options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and every log line.")] = False,
     version: Annotated[  # noqa: ARG001 - handled by its callback
         bool,
@@ -80,6 +81,9 @@ def _global_options(
 ) -> None:
     if debug:
         logging.getLogger().setLevel(logging.DEBUG)
+    # The daemon decides for itself.
+    if context.invoked_subcommand != "daemon":
+        context.obj.on_hangup()
 
 
 def run_app(arguments: Sequence[str], stop: StopRequest) -> int:

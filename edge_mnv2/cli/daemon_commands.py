@@ -45,12 +45,17 @@ def daemon(
     # Aborted by the watchdog, it says where each thread was.
     faulthandler.enable()
     signals = Signals(context.obj.event, threading.Event())
-    signal.signal(signal.SIGHUP, lambda *_: signals.reload.set())
+    context.obj.on_hangup(signals.reload.set)
     # A second one, as process groups get them, must not cut the end short; Ctrl-C twice still does.
     signal.signal(signal.SIGTERM, lambda *_: signals.stop.set())
     directory = runtime_dir or runtime_directory(os.environ)
     notifier = Notifier.from_environment(os.environ)
-    return run_daemon(config, signals, notifier, directory / NAME, stuck_after, _flush_log)
+    end = run_daemon(config, signals, notifier, directory / NAME, stuck_after, _flush_log)
+    if not end.is_clean:
+        # Threads that hang in foreign code could hang or crash the interpreter's end.
+        logging.shutdown()
+        os._exit(end.code)
+    return end.code
 
 
 def _flush_log() -> None:
@@ -93,3 +98,7 @@ def _print(found: dict[str, Any]) -> None:
             *("-" if age is None else f"{age['p95_ms']:.0f} ms", str(camera["losses"]), camera["reason"]),
         )
     console.print(table)
+    for name, camera in found["cameras"].items():
+        lost = ", ".join(f"{count} {cause}" for cause, count in camera["drops"].items() if count)
+        if lost:
+            console.print(f"{name} dropped: {lost}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from edge_mnv2.services import changed_parts
 from edge_mnv2.settings import CameraSettings, PipelineSettings, RunConfig
 from edge_mnv2.zoo.model import DecoderOptions
 
@@ -13,10 +14,6 @@ _DECODER = frozenset({"threshold", "classes", "top_k", "masks"})
 _OUTPUTS = frozenset({"video", "jsonl", "pictures", "masks"}) | frozenset(
     name for name in PipelineSettings.model_fields if name.startswith("jsonl_")
 )
-# What belongs to all cameras; all else outside of cameras is the engine's.
-_SERVICES = frozenset({"display"}) | frozenset(
-    name for name in RunConfig.model_fields if name.split("_")[0] in {"web", "metrics", "mqtt"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,7 @@ class Changes:
 
     Attributes:
         engine: Whether the model or its engine must be opened anew, and all cameras with it.
-        services: Whether the live view and whatever else cameras share must.
+        services: Which of `services.PARTS` must.
         added: Names of cameras that are new, or must be opened anew.
         removed: Names of cameras that are gone, or must be opened anew.
         decoders: Names of cameras that go on and report other things.
@@ -33,7 +30,7 @@ class Changes:
     """
 
     engine: bool
-    services: bool
+    services: tuple[str, ...]
     added: tuple[str, ...]
     removed: tuple[str, ...]
     decoders: tuple[str, ...]
@@ -42,8 +39,7 @@ class Changes:
     def lines(self) -> list[str]:
         """Return what is done, one line each; a single camera has no name."""
         found = ["the engine and all cameras start anew"] if self.engine else []
-        if self.services:
-            found.append("the live view and what else all cameras share start anew")
+        found += [f"{part}: starts anew, is new, or is gone" for part in self.services]
         if not self.engine:
             anew = [name for name in self.added if name in self.removed]
             found += [_line(name, "starts anew") for name in anew]
@@ -66,7 +62,7 @@ def changes_between(old: RunConfig, new: RunConfig) -> Changes:
     kept = [name for name in after if name in before and name not in anew]
     return Changes(
         engine=engine,
-        services=_some(old, _SERVICES) != _some(new, _SERVICES),
+        services=changed_parts(old, new),
         added=tuple(name for name in after if name not in before or name in anew),
         removed=tuple(name for name in before if name not in after or name in anew),
         decoders=tuple(

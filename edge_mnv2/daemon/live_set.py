@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +19,13 @@ from edge_mnv2.event_hub import EventHub
 from edge_mnv2.live_run import snapshot_of
 from edge_mnv2.predictor import Predictor, open_predictor
 from edge_mnv2.readings import DeviceReading, Snapshot
-from edge_mnv2.run_summary import RunSummary
 from edge_mnv2.services import Services
 from edge_mnv2.settings import CameraSettings, RunConfig
-from edge_mnv2.sinks.base import SinkSpec
 
-# All loops are told to end before the first one is waited for.
+# So long loops may take to end where others go on.
 _END_S = 4.0
+# At the end of all, so much is left for what they share: it ends last.
+_SERVICES_END_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class LiveSet:
         # Whoever changes what runs holds this: `close` may come while another thread starts or applies.
         self._changing = threading.Lock()
         self._is_closed = False
-        self._services: Services | None = None
+        self._services = Services(self._quit, events, self.snapshot)
         self._predictor: Predictor | None = None
 
     def start(self) -> None:
@@ -90,13 +90,13 @@ class LiveSet:
             runs = for_each(each, self._new_run)
             for run in runs.values():
                 stack.callback(run.close)
-            services = self._open_services(self.settings)
-            stack.callback(services.close)
+            self._services.open(self.settings)
+            stack.callback(self._services.close)
             predictor = open_predictor(self.settings.model, self.settings.predictor_options())
             stack.callback(predictor.close)
             with self._changing:
                 self._check_open()
-                self._services, self._predictor = services, predictor
+                self._predictor = predictor
                 for name, run in runs.items():
                     self._start(name, run)
             stack.pop_all()
@@ -128,12 +128,17 @@ class LiveSet:
             RunError: The engine failed: the whole process should start anew.
         """
         for member in self._members.values():
-            member.tick(self._kept, self._new_run, self._views, self._tell_end)
+            member.tick(self._kept, self._new_run, self._services.views, self._services.tell_end)
 
     @property
     def has_ended(self) -> bool:
         """Whether every camera has come to its end: files do."""
         return all(member.has_ended for member in self._members.values())
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether every camera has come to its end, one of them because it was given up."""
+        return self.has_ended and any(member.has_failed for member in self._members.values())
 
     @property
     def is_quit(self) -> bool:
@@ -145,21 +150,29 @@ class LiveSet:
         members = tuple(self._members.items())
         return snapshot_of({name: member.run for name, member in members}, self._read_device)
 
-    def summaries(self) -> Mapping[str, RunSummary]:
-        """Return what each loop that has ended did."""
-        return {name: m.summary for name, m in self._members.items() if m.summary is not None}
+    def close(self, deadline_s: float) -> bool:
+        """End all loops side by side, then services and engine. Calling it again does nothing.
 
-    def close(self) -> None:
-        """End all loops side by side, then services and engine. Calling it again does nothing."""
-        with self._changing:
-            self._is_closed = True
-            have_ended = self._end(tuple(self._members))
-            if self._services is not None:
-                self._services.close()
+        Args:
+            deadline_s: When it gives up waiting, of `time.monotonic`.
+
+        Returns:
+            Whether all has ended; else threads hang that only the end of the process ends.
+        """
+        self._is_closed = True
+        # While a model is opened nothing is changed; what holds this is done in moments.
+        if not self._changing.acquire(timeout=max(0.0, deadline_s - time.monotonic())):
+            return False
+        try:
+            have_ended = self._end(tuple(self._members), deadline_s - _SERVICES_END_S)
+            self._services.close(timeout_s=max(0.1, deadline_s - time.monotonic()))
             # Under a loop that hangs in it, an engine is not closed: the end of the process does that.
             if self._predictor is not None and have_ended:
                 self._predictor.close()
-            self._services = self._predictor = None
+            self._predictor = None
+        finally:
+            self._changing.release()
+        return have_ended
 
     # --- one camera
 
@@ -171,24 +184,19 @@ class LiveSet:
     def _start(self, name: str, run: CameraRun) -> None:
         assert self._predictor is not None  # noqa: S101 - opened before any camera
         predictor = self._predictor.for_camera(run.settings.decoder_options())
-        member = Member(run, predictor, self._views(run, predictor))
+        member = Member(run, predictor, self._services.views(run, predictor))
         # A new dictionary: another thread may be going through the old one.
         self._members = {**self._members, name: member}
         member.begin(self._kept)
 
-    def _end(self, names: Sequence[str]) -> bool:
-        """End loops side by side, and forget their cameras; return whether all have ended."""
+    def _end(self, names: Sequence[str], deadline_s: float) -> bool:
+        """End loops side by side, and forget their cameras; return whether all ended until the deadline."""
         members = [self._members[name] for name in names]
         self._members = {name: member for name, member in self._members.items() if name not in names}
         for member in members:
             member.stop()
-        deadline_s = time.monotonic() + _END_S
         have_ended = [member.close(deadline_s) for member in members]  # each, whatever the others did
         return all(have_ended)
-
-    def _tell_end(self, name: str, end: RunSummary | Exception | None) -> None:
-        if self._services is not None:
-            self._services.tell_end(name, end)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -223,10 +231,10 @@ class LiveSet:
         """
         changes, settings = prepared.changes, prepared.settings
         if changes.services:
-            self._change_services(settings)
-        have_ended = self._end(changes.removed)
+            self._change_services(settings, changes.services)
+        have_ended = self._end(changes.removed, time.monotonic() + _END_S)
         for name in changes.removed:
-            if name not in changes.added and self._services is not None:
+            if name not in changes.added:
                 self._services.forget(name)
         if prepared.predictor is not self._predictor and self._predictor is not None and have_ended:
             self._predictor.close()
@@ -249,23 +257,19 @@ class LiveSet:
         if prepared.predictor is not self._predictor:
             prepared.predictor.close()
 
-    def _change_services(self, settings: RunConfig) -> None:
-        """Open the services anew, and tell the loops where they are now; those of before where that fails."""
-        if self._services is not None:
-            # They go first: the new ones may want the same port.
-            self._services.close()
+    def _change_services(self, settings: RunConfig, parts: Sequence[str]) -> None:
+        """Open these parts anew, and tell the loops where they are; those of before where that fails."""
+        # They go first: the new ones may want the same port.
+        self._services.close(parts)
         try:
-            self._services = self._open_services(settings)
+            self._services.open(settings, parts)
         except EdgeMnv2Error:
-            self._services = self._open_services(self.settings)
+            try:
+                self._services.open(self.settings, parts)
+            except EdgeMnv2Error as error:
+                _log.error("%s: gone, and cannot be opened again: %s", ", ".join(parts), error)
             raise
         finally:
             for member in self._members.values():
-                member.views = self._views(member.run, member.predictor)
+                member.views = self._services.views(member.run, member.predictor, is_new=False)
                 member.write_elsewhere(self._kept)
-
-    def _open_services(self, settings: RunConfig) -> Services:
-        return Services.open(settings, self._quit, self._events, self.snapshot)
-
-    def _views(self, run: CameraRun, predictor: Predictor) -> list[SinkSpec]:
-        return [] if self._services is None else self._services.views(run, predictor)

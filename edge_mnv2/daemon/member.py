@@ -17,7 +17,7 @@ from edge_mnv2.sinks.base import SinkSpec
 from edge_mnv2.threads import Worker
 
 # A loop that could not begin is started again after pauses that double.
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +55,11 @@ class Member:
     def has_ended(self) -> bool:
         """Whether it has come to its end for good."""
         return self._worker is None and self._start_at_s is None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it was given up, rather than came to its end."""
+        return self.has_ended and self.summary is not None and bool(self.summary.cause)
 
     def begin(self, kept: Sequence[Path]) -> None:
         """Start the loop in a thread of its own.
@@ -124,5 +129,6 @@ class Member:
 
     def _wait(self, reason: Exception) -> None:
         _log.error("%s%s", self.run.control.prefix, reason)
+        self.run.meter.waits(str(reason))
         self._start_at_s = time.monotonic() + self._pause_s
         self._pause_s = min(self._pause_s * 2, _MAX_PAUSE_S)

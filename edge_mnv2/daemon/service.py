@@ -27,6 +27,8 @@ _TICK_S = 0.2
 _STATUS_INTERVAL_S = 2.0
 # While it starts, systemd is asked again and again for so much more time.
 _EXTENSION_S = 30.0
+# Of the 5 s that the end may take: a start that is under way; loops and services; a sensor that hangs.
+_START_END_S, _END_S, _SENSOR_END_S = 1.0, 4.2, 0.3
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,20 @@ class Signals:
     reload: threading.Event
 
 
+@dataclass(frozen=True, slots=True)
+class DaemonEnd:
+    """How the daemon ended.
+
+    Attributes:
+        code: The exit code: 0 after a stop; 1 where nothing is left that could go on.
+        is_clean: Whether all has ended; else threads hang in foreign code, and an orderly end of the process
+            might hang or crash with them.
+    """
+
+    code: int
+    is_clean: bool
+
+
 def run_daemon(
     config: Path,
     signals: Signals,
@@ -51,8 +67,10 @@ def run_daemon(
     socket_path: Path,
     limit_s: float = DEFAULT_LIMIT_S,
     flush_log: Callable[[], None] = lambda: None,
-) -> int:
-    """Follow a file of settings until a stop is asked for, or every source has come to its end.
+) -> DaemonEnd:
+    """Follow a file of settings until a stop is asked for, and for at most five seconds longer.
+
+    Where every source has come to its end, files do, it waits for other settings.
 
     Args:
         config: The YAML file.
@@ -61,9 +79,6 @@ def run_daemon(
         socket_path: Where `status` asks.
         limit_s: So long each camera may show no movement while the watchdog is still told that all is well.
         flush_log: Called about once a second: has the log tell what it counts.
-
-    Returns:
-        The exit code: 0 after a stop, and when all sources ended well; 1 where one failed.
 
     Raises:
         CameraError, EdgeMnv2Error, EngineError: It could not start, or the engine failed.
@@ -74,7 +89,7 @@ def run_daemon(
         live = LiveSet(check_file(config), [config], sampler.latest, events)
         return _Daemon(config, signals, notifier, Health(limit_s), live, flush_log).run(socket_path)
     finally:
-        sampler.close()
+        sampler.close(_SENSOR_END_S)
         notifier.close()
 
 
@@ -97,29 +112,37 @@ class _Daemon:
         self._live = live
         self._flush_log = flush_log
         self._is_ready = False
+        self._work: Worker | None = None
         self._stuck: list[str] = []
+        self._has_ended = False
         self._next_alive_s = self._next_status_s = 0.0
 
-    def run(self, socket_path: Path) -> int:
-        """Start, serve, end; return the exit code."""
+    def run(self, socket_path: Path) -> DaemonEnd:
+        """Start, serve, end."""
         server = StatusServer(socket_path, lambda: status_document(self._live.snapshot(), self._config))
+        code, is_closed = 0, False
         try:
-            if not self._start():
-                return 0
-            while not (self._signals.stop.is_set() or self._live.is_quit or self._live.has_ended):
-                # Not by the event: whoever waits for it here, where its signal arrives, waits for ever.
-                time.sleep(_TICK_S)
-                self._live.tick()
-                if self._signals.reload.is_set():
-                    self._signals.reload.clear()
-                    self._reload()
-                self._tell()
+            if self._start():
+                code = self._serve()
         finally:
             self._notifier.stopping()
-            self._live.close()
+            is_closed = self._live.close(time.monotonic() + _END_S)
             server.close()
-        is_good = all(summary.ok for summary in self._live.summaries().values())
-        return 0 if is_good or self._signals.stop.is_set() or self._live.is_quit else 1
+        return DaemonEnd(code, is_closed and (self._work is None or self._work.join(0)))
+
+    def _serve(self) -> int:
+        """Go on until a stop is asked for, or nothing is left to go on; return the exit code."""
+        while not (self._signals.stop.is_set() or self._live.is_quit):
+            # Not by the event: whoever waits for it here, where its signal arrives, waits for ever.
+            time.sleep(_TICK_S)
+            self._live.tick()
+            if self._live.has_failed:
+                return 1
+            if self._signals.reload.is_set():
+                self._signals.reload.clear()
+                self._reload()
+            self._tell()
+        return 0
 
     def _start(self) -> bool:
         """Open all; False where a stop was asked for meanwhile.
@@ -127,13 +150,14 @@ class _Daemon:
         In a thread of its own: a first start may build the engine's files for minutes, and systemd wants to
         hear that this goes on.
         """
-        worker = Worker(self._live.start, "start")
+        worker = self._work = Worker(self._live.start, "start")
         self._notifier.status("starting: opening the model")
         while not worker.join(_TICK_S):
             self._notifier.extend(_EXTENSION_S)
             if self._signals.stop.is_set():
-                # What is under way cannot be cut short; the process ends with it.
+                # What is under way cannot be cut short; most of it is done soon.
                 _log.info("stopped while starting")
+                worker.join(_START_END_S)
                 return False
         worker.check()
         return True
@@ -144,7 +168,7 @@ class _Daemon:
         In a thread of its own: a model that is new here may take minutes, and cameras go on meanwhile.
         """
         self._notifier.reloading()
-        worker = Worker(self._follow_file, "reload")
+        worker = self._work = Worker(self._follow_file, "reload")
         while not worker.join(_TICK_S):
             if self._signals.stop.is_set():
                 return
@@ -157,6 +181,8 @@ class _Daemon:
         try:
             changes = self._live.apply(check_file(self._config))
         except (CameraError, EdgeMnv2Error, EngineError) as error:
+            if self._signals.stop.is_set():
+                return  # it is ending, and that is no fault of the settings
             for line in str(error).splitlines():
                 _log.error("%s", line)
             _log.error("the settings in %s are refused: those of before stay", self._config)
@@ -173,6 +199,9 @@ class _Daemon:
         self._next_alive_s = now_s + interval_s
         self._flush_log()
         snapshot = self._live.snapshot()
+        if self._live.has_ended and not self._has_ended:
+            _log.info("all sources have come to their end; SIGHUP has the settings read again")
+        self._has_ended = self._live.has_ended
         stuck = self._health.stuck(snapshot.cameras)
         if stuck and stuck != self._stuck:
             _log.error("nothing moves in: %s; the watchdog is told nothing any more", ", ".join(stuck))

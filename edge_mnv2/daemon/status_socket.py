@@ -62,7 +62,7 @@ class StatusServer:
     def close(self) -> None:
         """Stop answering, and remove the socket."""
         self._stop.set()
-        self._worker.join(_TIMEOUT_S + 2 * _POLL_S)
+        self._worker.join(2 * _POLL_S)  # one that answers slowly goes with the process
         self._socket.close()
         with suppress(OSError):
             if self._path.stat().st_ino == self._inode:  # not that of a successor

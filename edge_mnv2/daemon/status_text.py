@@ -17,6 +17,7 @@ def status_line(snapshot: Snapshot) -> str:
     if snapshot.fps is not None:
         parts.append(f"{snapshot.fps:.1f} FPS")
     parts += [_camera(name, camera) for name, camera in snapshot.cameras.items()]
+    parts += [trouble for camera in snapshot.cameras.values() for trouble in camera.troubles]
     device = snapshot.device
     if device.power_w.value is not None:
         about = "about " if device.power_w.kind == "estimated" else ""

@@ -39,6 +39,11 @@ class Outlet:
         return self._sink is not None
 
     @property
+    def trouble(self) -> str:
+        """What is wrong now, empty where nothing is."""
+        return "" if self._sink is not None or not self.failures else self.failures[-1]
+
+    @property
     def wants_canvas(self) -> bool:
         """Whether the next result needs a canvas."""
         return wants_canvas(self._spec)

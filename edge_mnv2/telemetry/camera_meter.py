@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
+from camera.credentials import without_credentials
 from edge_mnv2.object_counts import count_objects
 from edge_mnv2.readings import CameraFigures, Percentiles
 from edge_mnv2.results import CameraStatus, FrameResult, Result
@@ -41,6 +42,7 @@ class CameraMeter:
 
     Attributes:
         drops: As the argument.
+        troubles: Returns what is wrong with outputs now, one sentence each; set it as `drops`.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class CameraMeter:
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.drops = drops
+        self.troubles: Callable[[], Sequence[str]] = tuple
         self._source = source
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
@@ -106,10 +109,21 @@ class CameraMeter:
         with self._lock:
             self._state, self._reason, self._state_since = "ended", reason, datetime.now(timezone.utc)
 
+    def waits(self, reason: str) -> None:
+        """Note that it could not begin, and will be tried again.
+
+        Args:
+            reason: Why, as a sentence.
+        """
+        with self._lock:
+            self._state, self._reason = "reconnecting", without_credentials(reason)
+            self._state_since = datetime.now(timezone.utc)
+            self._attempts += 1
+
     def figures(self) -> CameraFigures:
         """Return the figures of now; percentiles may be a second old."""
         # Not under the lock: it asks the loop and its outlets.
-        drops = dict(self.drops())
+        drops, troubles = dict(self.drops()), tuple(self.troubles())
         with self._reading:
             fresh = None
             with self._lock:
@@ -133,6 +147,7 @@ class CameraMeter:
                     frames=self._frames,
                     fps=self._fps(now_ns),
                     drops=drops,
+                    troubles=troubles,
                 )
             if fresh is not None:
                 # The loop does not wait for this.

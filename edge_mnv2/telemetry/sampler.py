@@ -90,10 +90,10 @@ class DeviceSampler:
         """Wait for the first reading; return whether it came in time."""
         return self._has_read.wait(timeout_s)
 
-    def close(self) -> None:
-        """End the thread; wait for a sensor that hangs for at most three seconds. Again, it does nothing."""
+    def close(self, timeout_s: float = _CLOSE_S) -> None:
+        """End the thread; a sensor that hangs is not waited for any longer. Again, it does nothing."""
         self._stop.set()
-        if not self._worker.join(_CLOSE_S):
+        if not self._worker.join(timeout_s):
             _log.warning("a sensor of the device does not answer: its thread is left behind")
 
     def _run(self) -> None:

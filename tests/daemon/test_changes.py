@@ -36,7 +36,7 @@ def with_a(**values: object) -> dict[str, Any]:
 
 def test_the_same_changes_nothing(tmp_path: Path) -> None:
     found = changes(tmp_path, TWO, TWO)
-    assert found == Changes(False, False, (), (), (), ())
+    assert found == Changes(False, (), (), (), (), ())
     assert found.lines() == []
 
 
@@ -62,7 +62,7 @@ def test_only_what_changed_of_a_camera_starts_anew(
     outputs: tuple[str, ...],
     anew: tuple[str, ...],
 ) -> None:
-    assert changes(tmp_path, TWO, with_a(**values)) == Changes(False, False, anew, anew, decoders, outputs)
+    assert changes(tmp_path, TWO, with_a(**values)) == Changes(False, (), anew, anew, decoders, outputs)
 
 
 def test_cameras_that_come_and_go(tmp_path: Path) -> None:
@@ -81,7 +81,22 @@ def test_another_engine_starts_all_anew(tmp_path: Path, new: dict[str, Any]) -> 
 
 def test_the_live_view_is_the_services(tmp_path: Path) -> None:
     found = changes(tmp_path, TWO, {**TWO, "web": "127.0.0.1:0"})
-    assert found == Changes(False, True, (), (), (), ())
+    assert found == Changes(False, ("web",), (), (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("new", "parts"),
+    [
+        ({"mqtt": "broker"}, ("mqtt",)),
+        ({"metrics": "127.0.0.1:0"}, ("metrics",)),
+        ({"display": True}, ("display",)),
+        ({"web_names": ["cam.local"]}, ("web", "metrics")),
+    ],
+)
+def test_what_cameras_share_starts_anew_part_by_part(
+    tmp_path: Path, new: dict[str, Any], parts: tuple[str, ...]
+) -> None:
+    assert changes(tmp_path, TWO, {**TWO, **new}) == Changes(False, parts, (), (), (), ())
 
 
 def test_a_shared_threshold_is_a_change_of_each_camera(tmp_path: Path) -> None:
@@ -102,7 +117,7 @@ def test_no_setting_is_forgotten() -> None:
             continue
         other = base.model_copy(update={name: OTHERS.get(name, _another(getattr(base, name)))})
         found = changes_between(base, other)
-        assert found != Changes(False, False, (), (), (), ()), name
+        assert found != Changes(False, (), (), (), (), ()), name
     assert set(CameraSettings.model_fields) <= set(RunConfig.model_fields)
 
 

@@ -182,10 +182,58 @@ def test_a_camera_that_is_killed_and_restarted(daemon: Daemon, rtsp_server: Serv
     assert daemon.end() == 0
 
 
-def test_a_file_that_ends_ends_the_daemon(daemon: Daemon) -> None:
+def test_a_source_that_ends_leaves_the_daemon_waiting_for_other_settings(daemon: Daemon) -> None:
     daemon.start({**ONE, "source": "test://?size=320x240&fps=0&frames=5"})
+    daemon.hear("READY=1")
+    daemon.hear("camera ended")
+    daemon.hear("WATCHDOG=1", after=len(daemon.said))
+    daemon.reload(ONE)
+    daemon.wait_until(lambda: daemon.status()["cameras"]["camera"]["state"] == "live", "the new source")
+    assert daemon.end() == 0
+
+
+def test_a_camera_that_is_given_up_ends_the_daemon_with_a_failure(daemon: Daemon) -> None:
+    """Systemd starts it again: by then, the device may be there."""
+    daemon.start({**ONE, "source": "rtsp://127.0.0.1:9/none", "max_attempts": 2})
     assert daemon.process is not None
-    assert daemon.process.wait(WAIT_S) == 0
+    assert daemon.process.wait(WAIT_S) == 1
+    assert "127.0.0.1:9" in daemon.log()
+
+
+def test_sighup_before_anybody_listens_waits(daemon: Daemon) -> None:
+    daemon.start(ONE)
+    # As soon as the program has its handlers; Python itself takes a moment before.
+    time.sleep(0.15)
+    daemon.send(signal.SIGHUP)
+    daemon.hear("READY=1")
+    assert daemon.end() == 0
+
+
+def test_a_stop_while_it_starts_ends_well(daemon: Daemon) -> None:
+    daemon.start(ONE)
+    daemon.hear("starting: opening the model")
+    assert daemon.end() == 0
+
+
+def test_a_stop_takes_five_seconds_whatever_hangs(daemon: Daemon, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    # A sink that blocks for ever, in a lossless loop: nothing but the end of the process ends its thread.
+    daemon.start({**ONE, "source": "test://?size=320x240&fps=0", "jsonl": str(pipe)})
+    daemon.hear("READY=1")
+    counted = [0]
+
+    def stands_still() -> bool:
+        before, counted[0] = counted[0], daemon.status()["cameras"]["camera"]["frames"]
+        time.sleep(0.5)
+        return before == counted[0]
+
+    daemon.wait_until(stands_still, "a full pipe")
+    started_s = time.monotonic()
+    assert daemon.end() == 0
+    assert time.monotonic() - started_s < 8  # 5 s, and what a busy machine adds
+    os.close(reader)
 
 
 def test_what_an_earlier_daemon_wrote_stays(daemon: Daemon, tmp_path: Path) -> None:
