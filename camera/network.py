@@ -27,6 +27,7 @@ from camera.base import Frame, SourceInfo
 from camera.errors import BadFrameError, CameraError, EndOfStream, UnsupportedSourceError
 from camera.network_errors import why_not_open
 from camera.network_grab import MAX_OPENING_S, Grabber
+from camera.opencv_log import ERRORS, limit_log
 from camera.uri import Uri
 from camera.uri_options import choice, no_more, number
 
@@ -222,12 +223,9 @@ def _keep_quiet() -> None:
 
     FFmpeg's level is read once in a process, when a stream or a video is first opened. A user's levels stay.
     """
-    import cv2
-
     os.environ.setdefault(_FFMPEG_LEVEL, "-8")  # AV_LOG_QUIET
     if _OPENCV_LEVEL not in os.environ:
-        log = cv2.utils.logging
-        log.setLogLevel(min(log.getLogLevel(), log.LOG_LEVEL_ERROR))
+        limit_log(ERRORS)
 
 
 @contextmanager

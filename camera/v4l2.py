@@ -18,6 +18,7 @@ import numpy as np
 from camera import uri_options
 from camera.base import Frame, SourceInfo
 from camera.errors import BadFrameError, CameraError, UnsupportedSourceError
+from camera.opencv_log import SILENT, limit_log
 from camera.timestamp_gaps import SteadyGaps
 from camera.uri import Uri
 from camera.v4l2_controls import set_controls
@@ -141,7 +142,7 @@ class V4l2Camera:
         import cv2
 
         # What it would print is in our errors.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        limit_log(SILENT)
         capture = cv2.VideoCapture(os.path.realpath(self._device), cv2.CAP_V4L2)
         if not capture.isOpened():
             capture.release()

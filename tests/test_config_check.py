@@ -11,7 +11,7 @@ import pytest
 from edge_mnv2.config import read_config
 from edge_mnv2.config_check import check_file, check_settings
 from edge_mnv2.errors import RequestError
-from tests.conftest import ROOT, Command
+from tests.conftest import ROOT, Command, needs_schema_writer
 
 
 def said(path: Path, text: str) -> list[str]:
@@ -141,6 +141,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
         assert "Traceback" not in done.stderr
 
 
+@needs_schema_writer
 def test_the_schema_is_printed_as_it_is_published(command: Command) -> None:
     done = command("config", "schema")
     assert done.returncode == 0

@@ -88,9 +88,10 @@ def webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDevi
     monkeypatch.setattr(FakeCapture, "created", [], raising=False)
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
     monkeypatch.setenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")
-    level = cv2.utils.logging.getLogLevel()
+    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    level = log.getLogLevel()
     yield device
-    cv2.utils.logging.setLogLevel(level)
+    log.setLogLevel(level)
 
 
 def camera_at(tmp_path: Path, device: FakeDevice, *arguments: object) -> V4l2Camera:
