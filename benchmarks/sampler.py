@@ -72,7 +72,14 @@ _PI = {
     "sys/firmware/devicetree/base/model": "Raspberry Pi 5 Model B Rev 1.0",
     "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": "0",
 }
-_FIRMWARE = {"get_throttled": "throttled=0x0", "pmic_read_adc": " A_A current(0)=1.0A\n A_V volt(1)=1.0V"}
+_PMIC = (
+    *("3V7_WL_SW", "3V3_SYS", "1V8_SYS", "DDR_VDD2", "DDR_VDDQ", "1V1_SYS"),
+    *("0V8_SW", "VDD_CORE", "0V8_AON", "3V3_DAC", "3V3_ADC", "HDMI"),
+)
+_FIRMWARE = {
+    "get_throttled": "throttled=0x0",
+    "pmic_read_adc": "\n".join(f" {rail}_A current(0)=0.1A\n {rail}_V volt(1)=1.0V" for rail in _PMIC),
+}
 
 
 class Hurried:

@@ -7,10 +7,16 @@ import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, is_for_all: bool = False) -> None:
     """Write a file beside its destination, then move it there.
 
     A symbolic link is followed. What is no regular file (a pipe, a device) is written to, never replaced.
+
+    Args:
+        path: Of the destination; its folder is made.
+        content: All of it.
+        is_for_all: Every user may read the file, whatever the umask; one that root writes into another user's
+            folder belongs to that user.
 
     Raises:
         OSError: As from the file system; nothing is left behind.
@@ -24,6 +30,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         with partial.open("xb") as file:
             file.write(content)
+            if is_for_all:
+                os.fchmod(file.fileno(), 0o644)
+                folder = path.parent.stat()
+                if os.geteuid() == 0:
+                    os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
         os.replace(partial, path)  # noqa: PTH105 - the atomic call, by its own name
     finally:
         partial.unlink(missing_ok=True)

@@ -58,6 +58,8 @@ def _play(machine: Machine) -> None:
     _expect(machine.show(UNIT, "LoadState") == "not-found", "systemd has forgotten the unit")
     # What is the owner's stays.
     machine.run("ls", "/var/lib/edge-mnv2/records.jsonl", "/etc/edge-mnv2/edge-mnv2.yaml")
+    owner = machine.run("stat", "--format", "%U:%G", "/var/lib/edge-mnv2/records.jsonl").strip()
+    _expect(owner == "root:root", "the records are left to root")
 
 
 def _install(machine: Machine, mode: str) -> str:

@@ -53,12 +53,24 @@ install_service() {
     say "starting the service"
     systemctl daemon-reload
     systemctl --quiet enable "$service"
+    start_service
+    note "its settings: $settings; after a change: systemctl reload $service" \
+        "what it does:  edge-mnv2 status" "its log:       journalctl -u $service"
+}
+
+start_service() {
     # It is started when there was a result. Without its camera it waits, and so it is not waited for here.
+    local before waited state
+    before=$(invocation)
     systemctl --no-block restart "$service"
-    local waited state
     for ((waited = 0; waited < 60; waited++)); do
         state=$(systemctl is-active "$service" || true)
-        [[ $state == activating || $state == deactivating ]] || break
+        case $state in
+            activating | deactivating) ;;
+            # Until the job is under way this is said of the service that ran before.
+            inactive) ((waited < 10)) || break ;;
+            *) [[ $(invocation) == "$before" ]] || break ;;
+        esac
         sleep 1
     done
     systemctl --no-pager --full --lines 10 status "$service" || true
@@ -67,9 +79,13 @@ install_service() {
         activating) say "done: the service has started, and waits for its first picture" ;;
         *) die "the service is $state" "Its log: journalctl -u $service" ;;
     esac
-    note "its settings: $settings; after a change: systemctl reload $service" \
-        "what it does:  edge-mnv2 status" "its log:       journalctl -u $service"
 }
+
+# What systemd names one run of the service by; nothing before the first.
+invocation() { systemctl show --property InvocationID --value "$service"; }
+
+# Whether there is NVIDIA's driver for graphics cards in PCs.
+has_nvidia_card() { [[ -e /dev/nvidiactl || -e /proc/driver/nvidia ]]; }
 
 # The groups and devices of this board: a unit that names a group that is not there does not start.
 device_settings() {
@@ -79,12 +95,17 @@ device_settings() {
     done
     printf '# Made by install.sh of edge-mnv2 for: %s\n[Service]\n' "$model"
     printf 'SupplementaryGroups=%s\n' "${groups[*]}"
+    if [[ $device == jetson ]] || has_nvidia_card; then
+        cat <<'TEXT'
+# CUDA writes code and runs it.
+MemoryDenyWriteExecute=no
+TEXT
+    fi
     [[ $device == jetson ]] || return 0
     cat <<'TEXT'
 # NVIDIA's camera daemon is reached by a socket in /tmp.
 PrivateTmp=no
-# CUDA writes code and runs it.
-MemoryDenyWriteExecute=no
+ReadWritePaths=/tmp
 # The GPU's devices have many names and no class of their own.
 DevicePolicy=auto
 DeviceAllow=
@@ -128,7 +149,11 @@ uninstall_service() {
     rm -rf -- "$service_cache"
     rm -f -- "$records/idle-power.json"
     find "$records" -depth -type d -empty -delete 2>/dev/null || true
-    [[ ! -d $records ]] || note "left: what it recorded; to remove it: rm -r $records"
+    if [[ -d $records ]]; then
+        # The number of a user that is gone is given to the next one.
+        chown -R --no-dereference root:root -- "$records"
+        note "left: what it recorded, which belongs to root now; to remove it: rm -r $records"
+    fi
     if [[ -e $settings ]]; then
         if [[ -n $(matching_template) ]]; then
             rm -f -- "$settings" "${settings%/*}/schema.json"

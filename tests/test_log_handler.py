@@ -95,6 +95,10 @@ def test_a_traceback_has_its_priority_on_each_line(journal: Logged, plain: Logge
         "rtsp://user:hunter2@camera/1 is lost",
         "mqtt://broker?password=hunter2",
         "Authorization: Bearer hunter2",
+        "mqtt {'password': 'hunter2'}",
+        '{"password": "hunter2"}',
+        "token: hunter2",
+        "ran mosquitto_pub --password hunter2 --retain",
         "x" * 1990 + " rtsp://user:hunter2" + "2" * 3000 + "@camera",  # the end of what is printed cuts it
         "rtsp://user:hunter2@camera\n" * 3,
     ],

@@ -55,7 +55,7 @@ def journal_prefix(level: int) -> str:
 class LogHandler(logging.Handler):
     """Prints each log record as one line, further lines only for the traceback of a bug.
 
-    Secrets are hidden (`camera.credentials`), long lines cut, equal messages counted (`log_repeats`). There
+    Secrets are hidden (`camera.log_secrets`), long lines cut, equal messages counted (`log_repeats`). There
     is no thread for the counts: whatever is logged next, `flush_due` and the end of the program tell them. A
     thread that wakes for a log that nobody writes would be one more thing to go wrong.
 
@@ -147,8 +147,8 @@ class LogHandler(logging.Handler):
 def _shown(text: str) -> str:
     """Return a line without secrets and control characters, and not too long."""
     # Logging is set up for every command, and most of them need no camera.
-    from camera.credentials import without_credentials
+    from camera.log_secrets import without_secrets
 
-    text = without_credentials(text[:_MOST_SEARCHED])
+    text = without_secrets(text[:_MOST_SEARCHED])
     text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}... ({len(text)} characters)"

@@ -15,6 +15,8 @@ from edge_mnv2.results import CameraStatus, FrameResult, Result
 from edge_mnv2.telemetry.stages import SlidingTimes, percentiles_of
 
 _RATE_WINDOW_NS = 10_000_000_000
+# Over less than this, a rate tells of jitter.
+_LEAST_NS = 1_000_000_000
 _WINDOW_S = 60.0
 # Percentiles of 60,000 frames cost milliseconds: however many ask, they are worked out once a second.
 _KEPT_NS = 1_000_000_000
@@ -161,7 +163,7 @@ class CameraMeter:
         )
 
     def _fps(self, now_ns: int) -> float | None:
-        """Return results per second, in Hz; None before there are two.
+        """Return results per second, in Hz; None before they tell of a second.
 
         Over the last ten seconds, or over the last two results if they are further apart. It falls while none
         comes, and is 0 when none came for ten seconds and for twice the time between the last two.
@@ -177,4 +179,6 @@ class CameraMeter:
         first_ns = int(recent.min())
         interval_ns = (self._last_ns - first_ns) / (len(recent) - 1)
         end_ns = now_ns if silent_ns > 2 * interval_ns else self._last_ns
-        return (len(recent) - 1) * 1e9 / max(end_ns - first_ns, 1)
+        if end_ns - first_ns < _LEAST_NS:
+            return None
+        return (len(recent) - 1) * 1e9 / (end_ns - first_ns)

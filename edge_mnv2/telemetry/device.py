@@ -12,8 +12,8 @@ from edge_mnv2.readings import DeviceReading, PowerReading
 from edge_mnv2.telemetry.clocks import Clocks
 from edge_mnv2.telemetry.load import CpuLoad, GpuLoad
 from edge_mnv2.telemetry.memory import ResidentSize
-from edge_mnv2.telemetry.power import PowerSensor, find_power_sensor
 from edge_mnv2.telemetry.power_mode import PowerMode, run_nvpmodel
+from edge_mnv2.telemetry.power_watch import PowerWatch
 from edge_mnv2.telemetry.thermal import Thermometers, processor_temperature
 from edge_mnv2.telemetry.throttling import ThrottlingSensor
 from edge_mnv2.telemetry.vcgencmd import Vcgencmd, run_vcgencmd
@@ -22,8 +22,6 @@ T = TypeVar("T")
 
 # A process costs some milliseconds of a core: five times as much as all files together.
 _TOOL_INTERVAL_NS = 5_000_000_000
-# A sensor may be plugged in, or its driver loaded, while we run.
-_SEARCH_INTERVAL_NS = 60_000_000_000
 # A mistake that is told each time in other words must not fill the memory.
 _MOST_TOLD = 20
 
@@ -63,16 +61,11 @@ class DeviceSensors:
         self._clocks, self._cpu, self._gpu = Clocks(sys), CpuLoad(proc), GpuLoad(sys)
         self._mode = PowerMode(root, nvpmodel, clock_ns)
         self._memory = ResidentSize(proc)
-        spared = _spared(vcgencmd, clock_ns)
-        self._find_power: Callable[[], PowerSensor | None] = lambda: find_power_sensor(
-            sys, spared, tegrastats
-        )
-        self._power: PowerSensor | None = None
-        self._searched_ns: int | None = None
+        self._power = PowerWatch(sys, _spared(vcgencmd, clock_ns), tegrastats, clock_ns)
 
     def read(self) -> DeviceReading:
         """Return what every sensor says now; energy is left to whoever reads again and again."""
-        power = self._try("power", self._read_power, PowerReading())
+        power = self._try("power", self._power.read, PowerReading())
         nothing: dict[str, float] = {}
         temperatures_c = self._try("temperature", self._thermometers.read, nothing)
         return DeviceReading(
@@ -93,19 +86,10 @@ class DeviceSensors:
         """Close all files."""
         parts = (
             *(self._thermometers, self._throttling, self._clocks, self._cpu, self._gpu, self._mode),
-            *(self._memory, *(() if self._power is None else (self._power,))),
+            *(self._memory, self._power),
         )
         for part in parts:
             self._try("closing", part.close, None)
-
-    def _read_power(self) -> PowerReading:
-        if self._power is None:
-            now_ns = self._clock_ns()
-            if self._searched_ns is not None and now_ns - self._searched_ns < _SEARCH_INTERVAL_NS:
-                return PowerReading()
-            self._searched_ns = now_ns
-            self._power = self._find_power()
-        return PowerReading() if self._power is None else self._power.read()
 
     def _try(self, what: str, ask: Callable[[], T], otherwise: T) -> T:
         try:

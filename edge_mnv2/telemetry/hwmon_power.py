@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_mnv2.readings import PowerReading
 from edge_mnv2.telemetry.energy import EnergyCounter
-from edge_mnv2.telemetry.rails import Channel, Product, Rails, in_order, measured, total_w
+from edge_mnv2.telemetry.rails import Channel, Product, Rails, in_order, measured, total_w, without_still_ones
 from edge_mnv2.telemetry.sysfs import SysFile, is_there, read_text
 
 # What devices measure, by name. The order is that of choice.
@@ -37,12 +37,14 @@ class HwmonDevice:
         scope: What its total covers.
         order: Of choice, the smallest first.
         total: Names of the rails that add up to the total.
+        counts: Whether its channels are counters of energy.
     """
 
     sensor: str
     scope: str
     order: int
     total: tuple[str, ...]
+    counts: bool = False
 
 
 class HwmonPower:
@@ -63,6 +65,8 @@ class HwmonPower:
     def read(self) -> PowerReading:
         """Return the device's total, and its channels."""
         rails = self._rails.read()
+        if self._device.counts:
+            rails = without_still_ones(rails, self._device.total)
         value = total_w(rails, self._device.total)
         return PowerReading(measured(value, self._device.sensor), self._device.scope, rails)
 
@@ -80,6 +84,7 @@ def hwmon_devices(sys: Path) -> list[HwmonDevice]:
             continue
         channels = _channels(folder)
         total = _total([channel.name for channel in channels])
+        counts = any(isinstance(channel, EnergyCounter) for channel in channels)
         for channel in channels:
             channel.close()
         if total:
@@ -87,7 +92,7 @@ def hwmon_devices(sys: Path) -> list[HwmonDevice]:
             # Nobody knows what another device measures: its name says at least who it is.
             scope = "board" if total == ("VIN",) else scopes[0] if scopes else name
             order = next((at for at, (known, _) in enumerate(_SCOPES) if known == scope), len(_SCOPES))
-            found.append(HwmonDevice(_sensor(folder, name), scope, order, total))
+            found.append(HwmonDevice(_sensor(folder, name), scope, order, total, counts))
     return sorted(found, key=lambda device: (device.order, device.sensor))
 
 

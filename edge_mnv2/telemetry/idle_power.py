@@ -71,12 +71,15 @@ def recall_idle(sensor: str, path: Path | None = None) -> IdlePower | None:
 def remember_idle(sensor: str, idle: IdlePower, path: Path | None = None) -> None:
     """Remember idle power for a sensor, beside that of others.
 
+    Root may measure what a service of another user is to know: the file is no secret, all may read it.
+
     Raises:
         OSError: The file cannot be written; the old one is whole then.
     """
     path = path or idle_power_path()
     content = {**_read(path), sensor: asdict(idle)}
-    write_atomically(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    write_atomically(path, text.encode(), is_for_all=True)
 
 
 def measure_idle(

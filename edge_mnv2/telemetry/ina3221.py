@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,30 +54,45 @@ def jetson_reading(rails: Sequence[Rail], sensor: str) -> PowerReading:
     estimate where one is unknown, for it might supply another one.
 
     Args:
-        rails: Not connected ones left out.
+        rails: Not connected ones left out. What follows a blank in a name tells equal ones apart.
         sensor: What the name of the total begins with.
     """
-    names = [rail.name for rail in rails]
-    whole = next((name for name in _INPUTS if name in names), None)
+    labels = {rail.name: rail.name.partition(" ")[0] for rail in rails}
+    whole = next((label for label in _INPUTS if label in labels.values()), None)
     if whole is not None:
-        value, name, is_sure = total_w(rails, [whole]), f"{sensor} {whole}", True
+        inputs = [name for name, label in labels.items() if label == whole]
+        value, name, is_sure = total_w(rails, inputs), f"{sensor} {whole}", True
     else:
-        value, is_sure = total_w(rails, names), _PARALLEL.issuperset(names)
+        value, is_sure = total_w(rails, list(labels)), _PARALLEL.issuperset(labels.values())
         name = f"{sensor}, sum of rails"
     total = measured(value, name) if is_sure or value is None else Reading(value, "estimated", name)
     return PowerReading(total, "board", tuple(rails))
 
 
 def _channels(sys: Path) -> list[Channel]:
-    """Return the connected channels of all chips, in the order of their addresses."""
-    drivers = sys / "bus" / "i2c" / "drivers"
-    channels: list[Channel] = []
+    """Return the connected channels of all chips, in the order of their addresses; no two of one name."""
+    found = _by_chip(sys / "bus" / "i2c" / "drivers")
+    labels = Counter(channel.name for _, channel in found)
+    told: Counter[str] = Counter()
+    for chip, channel in found:
+        if labels[channel.name] > 1:
+            place = f"{channel.name} ({chip})"
+            told[place] += 1
+            channel.name = place if told[place] == 1 else f"{place} {told[place]}"
+    return [channel for _, channel in found]
+
+
+def _by_chip(drivers: Path) -> list[tuple[str, Channel]]:
+    """Return address and channel of all chips, in order."""
+    channels: list[tuple[str, Channel]] = []
     for device in in_order(drivers.glob("ina3221*/*/hwmon/hwmon*")):
         chip = device.parent.parent.name
-        channels += [one for number in range(1, _CHANNELS + 1) for one in _of_hwmon(device, chip, number)]
+        of_chip = [one for number in range(1, _CHANNELS + 1) for one in _of_hwmon(device, chip, number)]
+        channels += [(chip, one) for one in of_chip]
     for device in in_order(drivers.glob("ina3221*/*/iio:device*")):
         chip = device.parent.name
-        channels += [one for number in range(_CHANNELS) for one in _of_iio(device, chip, number)]
+        of_chip = [one for number in range(_CHANNELS) for one in _of_iio(device, chip, number)]
+        channels += [(chip, one) for one in of_chip]
     return channels
 
 

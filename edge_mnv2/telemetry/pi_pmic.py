@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from edge_mnv2.readings import PowerReading, Rail, Reading
+from edge_mnv2.telemetry.rails import total_w
 from edge_mnv2.telemetry.vcgencmd import Vcgencmd
 
 # `  VDD_CORE_A current(7)=0.94657990A`: name, volts or amperes, index of the converter's channel, value.
@@ -15,13 +16,20 @@ _LINE = re.compile(r"^\s*(\S+)_([AV])\s+(?:current|volt)\(\d+\)=(-?\d+(?:\.\d+)?
 _FACTOR = 1.1451
 _OFFSET_W = 0.5879
 
+# What the DA9091 of every Raspberry Pi 5, 500 and Compute Module 5 tells, and what the fit was made for.
+_RAILS = (
+    *("3V7_WL_SW", "3V3_SYS", "1V8_SYS", "DDR_VDD2", "DDR_VDDQ", "1V1_SYS"),
+    *("0V8_SW", "VDD_CORE", "0V8_AON", "3V3_DAC", "3V3_ADC", "HDMI"),
+)
+
 _SENSOR = "Raspberry Pi 5 PMIC, calibrated"
 
 
 class PiPmic:
     """Asks the firmware for all rails at each reading.
 
-    The rails are measured; the total is their sum carried over to the wall, and therefore estimated.
+    The rails are measured; the total is their sum carried over to the wall, and therefore estimated. Without
+    one of the chip's twelve rails there is no total; a rail beyond them is shown, but not added.
 
     Args:
         vcgencmd: Asks the firmware.
@@ -29,17 +37,14 @@ class PiPmic:
 
     def __init__(self, vcgencmd: Vcgencmd) -> None:
         self._vcgencmd = vcgencmd
-        self._names: frozenset[str] = frozenset()
 
     def read(self) -> PowerReading:
         """Return the estimated total and the measured rails."""
         answer = self._vcgencmd("pmic_read_adc")
         rails = () if answer is None else parse_pmic(answer)
-        found = frozenset(rail.name for rail in rails)
-        self._names = self._names or found
-        sum_w = rails_sum_w(rails)
-        # A rail that is missing this time would make the sum smaller, and nobody would see why.
-        if sum_w is None or found != self._names:
+        # Without one that is missing the sum would be smaller, and nobody would see why.
+        sum_w = total_w(rails, _RAILS)
+        if sum_w is None:
             return PowerReading(Reading(sensor=_SENSOR), "board", rails)
         total = Reading(sum_w * _FACTOR + _OFFSET_W, "estimated", _SENSOR)
         return PowerReading(total, "board", rails)

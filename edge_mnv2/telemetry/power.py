@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +33,20 @@ class PowerSensor(Protocol):
         """Close files, end processes."""
 
 
+@dataclass(frozen=True, slots=True)
+class RankedSensor:
+    """A sensor, and where it stands among the others.
+
+    Attributes:
+        rank: The smallest stands for the most; equal ones are the same source. It ends with the name of the
+            source where there are several of a kind.
+        sensor: Whoever has it closes it.
+    """
+
+    rank: tuple[int, int, str]
+    sensor: PowerSensor
+
+
 def find_power_sensor(
     sys: Path = Path("/sys"),
     vcgencmd: Vcgencmd | None = run_vcgencmd,
@@ -39,8 +54,8 @@ def find_power_sensor(
 ) -> PowerSensor | None:
     """Return the sensor that stands for the most: the board before the processor before a battery.
 
-    It is tried first, so that one that this user may not read does not hide another. Calling it again later
-    may find one that was plugged in since.
+    It is tried first, so that one that this user may not read does not hide another. `power_watch` finds what
+    is plugged in later.
 
     Args:
         sys: Where the kernel's device tree is mounted.
@@ -50,10 +65,36 @@ def find_power_sensor(
     Returns:
         None where no sensor can be read. Whoever has one closes it.
     """
-    for make in _candidates(sys, vcgencmd, tegrastats):
+    found = better_power_sensor(None, sys, vcgencmd, tegrastats)
+    return None if found is None else found.sensor
+
+
+def better_power_sensor(
+    known: RankedSensor | None, sys: Path, vcgencmd: Vcgencmd | None, tegrastats: str | None
+) -> RankedSensor | None:
+    """Return a sensor that stands for more than a known one, or the same source with more rails.
+
+    Args:
+        known: What there is; it stays open. None for nothing.
+        sys: Where the kernel's device tree is mounted.
+        vcgencmd: Asks a Raspberry Pi's firmware; None where there is none to ask.
+        tegrastats: Command of a Jetson's tool; None to do without.
+
+    Returns:
+        None where there is none.
+    """
+    for rank, make in _candidates(sys, vcgencmd, tegrastats):
+        is_known = known is not None and rank == known.rank
+        # What is worse is not even opened, and no tool is started twice.
+        if known is not None and (rank > known.rank or (is_known and isinstance(known.sensor, Tegrastats))):
+            return None
         sensor = make()
-        if sensor is not None:
-            return sensor
+        if sensor is None:
+            continue
+        if known is None or not is_known or _has_more_rails(sensor, known.sensor):
+            return RankedSensor(rank, sensor)
+        sensor.close()
+        return None
     return None
 
 
@@ -93,25 +134,34 @@ def why_no_power(sys: Path = Path("/sys")) -> list[str]:
     ]
 
 
+def _has_more_rails(sensor: PowerSensor, other: PowerSensor) -> bool:
+    """Return whether a sensor knows more rails: one chip may be bound later than another."""
+    return len(sensor.read().rails) > len(other.read().rails)
+
+
 def _candidates(
     sys: Path, vcgencmd: Vcgencmd | None, tegrastats: str | None
-) -> Iterator[Callable[[], PowerSensor | None]]:
-    """Yield ways to a sensor, the best first; nothing is opened before they are called."""
+) -> Iterator[tuple[tuple[int, int, str], Callable[[], PowerSensor | None]]]:
+    """Yield ranks and ways to a sensor, the best first; nothing is opened before they are called."""
     devices = hwmon_devices(sys)
     inputs = [device for device in devices if device.scope == "board"]
     supplies = [device for device in devices if device.scope == "supply line"]
-    yield from (partial(_tells, HwmonPower, sys, device) for device in inputs)
-    yield partial(_tells, Ina3221, sys)
-    yield from (partial(_tells, HwmonPower, sys, device) for device in supplies)
+    for device in inputs:
+        yield (0, 0, device.sensor), partial(_tells, HwmonPower, sys, device)
+    yield (1, 0, ""), partial(_tells, Ina3221, sys)
+    for device in supplies:
+        yield (2, 0, device.sensor), partial(_tells, HwmonPower, sys, device)
     if vcgencmd is not None:
-        yield partial(_tells, PiPmic, vcgencmd)
+        yield (3, 0, ""), partial(_tells, PiPmic, vcgencmd)
     tool = shutil.which(tegrastats) if tegrastats else None
     if tool is not None:
-        yield partial(_runs, tool)
-    yield partial(_counts, sys)
+        yield (4, 0, ""), partial(_runs, tool)
+    yield (5, 0, ""), partial(_counts, sys)
     # A counter has no power at its first reading, so these are not tried.
-    yield from (partial(HwmonPower, sys, other) for other in devices if other not in (*inputs, *supplies))
-    yield partial(_is_there, sys)
+    for device in devices:
+        if device not in (*inputs, *supplies):
+            yield (6, device.order, device.sensor), partial(HwmonPower, sys, device)
+    yield (7, 0, ""), partial(_is_there, sys)
 
 
 def _tells(make: Callable[..., PowerSensor], *arguments: object) -> PowerSensor | None:

@@ -115,6 +115,18 @@ def total_w(rails: Sequence[Rail], names: Sequence[str]) -> float | None:
     return total if names else None
 
 
+def without_still_ones(rails: Sequence[Rail], names: Sequence[str]) -> tuple[Rail, ...]:
+    """Return rails, those with these names without a value where their counters of energy stood still.
+
+    Args:
+        rails: Their power is exactly 0 where the counter did not move.
+        names: Of what cannot take nothing.
+    """
+    return tuple(
+        Rail(rail.name, None) if rail.power_w == 0 and rail.name in names else rail for rail in rails
+    )
+
+
 def measured(value: float | None, sensor: str) -> Reading:
     """Return a measured value, or that it is unavailable from this sensor."""
     return Reading(value, "unavailable" if value is None else "measured", sensor)

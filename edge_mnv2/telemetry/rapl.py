@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from edge_mnv2.readings import PowerReading
+from edge_mnv2.readings import PowerReading, Rail
 from edge_mnv2.telemetry.energy import Clock, EnergyCounter
-from edge_mnv2.telemetry.rails import Channel, Rails, in_order, measured, total_w
+from edge_mnv2.telemetry.rails import Channel, Rails, in_order, measured, total_w, without_still_ones
 from edge_mnv2.telemetry.sysfs import SysFile, read_int, read_text
 
 # `intel-rapl:0` is a package, `intel-rapl:0:0` a part of it. `intel-rapl-mmio:0` is the same package again.
 _DOMAIN = re.compile(r"intel-rapl:(\d+)(:\d+)?")
 _PACKAGE = re.compile(r"package-\d+(-die-\d+)?")
 _PLATFORM = "psys"
+# Of `psys`, until it is taken for one that does not count; a slow one may miss a short interval.
+_STILL_READINGS = 3
 
 
 class Rapl:
@@ -23,6 +26,9 @@ class Rapl:
     The total is that of `psys`, the whole platform, where the processor has it and it counts. Otherwise it is
     the sum of the packages: cores and graphics are parts of them. Memory (`dram`) lies beside them and is
     shown as a rail, but not added, for client processors count it nowhere.
+
+    A processor that reads its counters takes power: a package or `psys` that stands still does not count, as
+    in some virtual machines, and is unavailable.
 
     Source: kernel documentation, `power/powercap/powercap.rst`.
 
@@ -34,20 +40,32 @@ class Rapl:
     def __init__(self, sys: Path, clock: Clock = time.monotonic_ns) -> None:
         self._rails = Rails(lambda: _channels(sys, clock))
         names = self._rails.names
-        self._total = tuple(name for name in names if _PACKAGE.fullmatch(name))
-        self._scope, self._sensor = "cpu package", "RAPL package"
-        if _PLATFORM in names:
-            self._total, self._scope, self._sensor = (_PLATFORM,), "platform", "RAPL psys"
+        self._packages = tuple(name for name in names if _PACKAGE.fullmatch(name))
+        self._has_platform = _PLATFORM in names
+        self._still = 0
 
     @property
     def has_total(self) -> bool:
         """Whether a counter of the whole can be read."""
-        return bool(self._total)
+        return self._has_platform or bool(self._packages)
 
     def read(self) -> PowerReading:
         """Return mean power since the last reading, which should be at least 10 ms ago."""
-        rails = self._rails.read()
-        return PowerReading(measured(total_w(rails, self._total), self._sensor), self._scope, rails)
+        rails = without_still_ones(self._rails.read(), (*self._packages, _PLATFORM))
+        if self._has_platform:
+            self._watch_platform(rails)
+        total, scope, sensor = self._packages, "cpu package", "RAPL package"
+        if self._has_platform:
+            total, scope, sensor = (_PLATFORM,), "platform", "RAPL psys"
+        return PowerReading(measured(total_w(rails, total), sensor), scope, rails)
+
+    def _watch_platform(self, rails: Sequence[Rail]) -> None:
+        """Do without `psys` for good where it stands still while the packages count."""
+        if total_w(rails, (_PLATFORM,)) is not None:
+            self._still = 0
+        elif total_w(rails, self._packages) is not None:
+            self._still += 1
+        self._has_platform = self._still < _STILL_READINGS
 
     def close(self) -> None:
         """Close all files."""

@@ -152,7 +152,7 @@ def test_idle_is_measured_and_remembered_and_a_busy_processor_is_told(
     assert run_app(["power", "--idle", "2", "--idle-file", str(path), "--json"], StopRequest()) == 0
     found = recall_idle(NAME, path)
     assert found is not None
-    assert (found.power_w, found.cpu_share) == (4.0, 0.345)
+    assert (found.power_w, found.cpu_share) == (pytest.approx(4.0), 0.345)
     printed = capsys.readouterr()
     assert json.loads(printed.out)["power_w"] == 4.0
     assert "warning: The processor was 34 % busy meanwhile: that is not idle." in printed.err

@@ -65,10 +65,27 @@ def test_the_rate_is_that_of_the_results(hz: float) -> None:
     run = Run()
     run.frames(1, hz)
     assert run.fps() is None
-    run.frames(1, hz)
+    run.frames(max(1, int(hz)) + 1, hz)
     assert run.fps() == pytest.approx(hz)
     run.frames(int(30 * hz) + 1, hz)
     assert run.fps() == pytest.approx(hz, rel=0.01)
+
+
+def test_a_few_results_in_a_moment_are_no_rate() -> None:
+    run = Run()
+    # Frames that waited in the camera come at once.
+    run.frames(3, 200)
+    assert run.fps() is None
+    run.frames(9, 10)
+    assert run.fps() is None
+    run.frames(1, 10)
+    assert run.fps() == pytest.approx(12, rel=0.02)
+    # The same after a loss.
+    run.clock.forward(30)
+    run.frames(3, 200)
+    assert run.fps() is None
+    run.frames(10, 10)
+    assert run.fps() == pytest.approx(12, rel=0.02)
 
 
 def test_the_rate_is_of_ten_seconds() -> None:

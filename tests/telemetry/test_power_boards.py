@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_mnv2.readings import Kind, PowerReading, Rail, Reading
-from edge_mnv2.telemetry.pi_pmic import parse_pmic, rails_sum_w
+from edge_mnv2.telemetry.pi_pmic import PiPmic, parse_pmic, rails_sum_w
 from edge_mnv2.telemetry.power import PowerSensor, find_power_sensor, why_no_power
 from edge_mnv2.telemetry.rapl import Rapl
 from edge_mnv2.telemetry.tegrastats import Tegrastats, parse_tegrastats
@@ -109,6 +109,25 @@ def test_a_raspberry_pi_5_whose_firmware_leaves_out_a_rail_or_does_not_answer(tm
     assert kinds == ["estimated", "unavailable", "unavailable", "estimated"]
 
 
+def test_a_short_answer_of_a_raspberry_pi_5_is_no_small_total_and_a_full_one_after_it_counts(
+    tmp_path: Path,
+) -> None:
+    short = trees.PMIC_CAPTURE.replace("VDD_CORE_V", "VDD_BORE_V")
+    sensor = PiPmic(lambda _: answers.pop(0))
+    answers = [short, trees.PMIC_CAPTURE, short]
+    readings = [sensor.read() for _ in range(3)]
+    assert [reading.total_w.kind for reading in readings] == ["unavailable", "estimated", "unavailable"]
+    assert len(readings[0].rails) == 11
+    assert find_power_sensor(tmp_path, lambda _: short, None) is None
+
+
+def test_a_rail_that_the_fit_does_not_know_is_shown_and_not_added() -> None:
+    more = f"{trees.PMIC_CAPTURE}\n NEW_A current(30)=1.0A\n NEW_V volt(31)=5.0V"
+    found = PiPmic(lambda _: more).read()
+    assert found.total_w.value == pytest.approx(2.764, abs=5e-4)
+    assert found.rails[-1] == Rail("NEW", 5.0)
+
+
 @given(
     st.lists(
         st.tuples(
@@ -191,6 +210,17 @@ def test_what_is_no_supply_of_the_device_is_left_alone(tmp_path: Path, name: str
 def test_several_channels_without_a_whole_are_no_total(tmp_path: Path) -> None:
     trees.hwmon(tmp_path, 0, "x", {"name": "pac1934", "power1_input": "100", "power2_input": "300"})
     assert find_power_sensor(tmp_path, None, None) is None
+
+
+def test_sockets_that_do_not_count_are_unavailable(tmp_path: Path) -> None:
+    files = {"name": "amd_energy", "energy1_label": "Esocket0", "energy1_input": "777"}
+    trees.hwmon(tmp_path, 0, "platform/amd_energy.0", files)
+    sensor = find(tmp_path)
+    wait_for_counter()
+    assert sensor.read() == PowerReading(
+        Reading(None, "unavailable", "amd_energy amd_energy.0"), "cpu package", (Rail("Esocket0", None),)
+    )
+    sensor.close()
 
 
 def test_counters_of_sockets_are_added_up_and_their_cores_are_not(tmp_path: Path) -> None:
@@ -278,6 +308,65 @@ def test_the_whole_platform_where_the_processor_counts_it(tmp_path: Path, counte
         "intel-rapl:1": ("psys", counter),
     }
     assert read(trees.rapl(tmp_path, zones)).scope == scope
+
+
+@pytest.mark.parametrize("constant", [0, 12_345])
+def test_packages_that_do_not_count_are_unavailable_and_never_zero(tmp_path: Path, constant: int) -> None:
+    """As in virtual machines."""
+    clock = Clock()
+    sensor = Rapl(trees.rapl(tmp_path, {"intel-rapl:0": ("package-0", constant)}), clock)
+    for _ in range(5):
+        clock.now_ns += 1_000_000_000
+        found = sensor.read()
+        assert found.total_w == Reading(None, "unavailable", "RAPL package")
+        assert found.rails == (Rail("package-0", None),)
+    trees.rapl(tmp_path, {"intel-rapl:0": ("package-0", constant + 5_000_000)})
+    clock.now_ns += 1_000_000_000
+    assert sensor.read().total_w == about(5.0, "RAPL package")
+    sensor.close()
+
+
+def test_one_package_that_does_not_count_is_not_left_out_of_the_sum(tmp_path: Path) -> None:
+    clock = Clock()
+    sensor = Rapl(
+        trees.rapl(tmp_path, {"intel-rapl:0": ("package-0", 1), "intel-rapl:1": ("package-1", 1)}), clock
+    )
+    trees.rapl(tmp_path, {"intel-rapl:0": ("package-0", 5_000_001)})
+    clock.now_ns = 1_000_000_000
+    assert sensor.read().total_w.kind == "unavailable"
+    sensor.close()
+
+
+def test_a_platform_that_stands_still_does_not_hide_the_packages(tmp_path: Path) -> None:
+    clock, energy_uj = Clock(), 1_000_000
+    trees.rapl(tmp_path, {"intel-rapl:0": ("package-0", energy_uj), "intel-rapl:1": ("psys", 777)})
+    sensor = Rapl(tmp_path, clock)
+    readings: list[PowerReading] = []
+    for _ in range(5):
+        energy_uj += 15_000_000
+        clock.now_ns += 1_000_000_000
+        trees.rapl(tmp_path, {"intel-rapl:0": ("package-0", energy_uj)})
+        readings.append(sensor.read())
+    sensor.close()
+    assert {reading.total_w for reading in readings[:2]} == {Reading(None, "unavailable", "RAPL psys")}
+    assert [reading.total_w for reading in readings[2:]] == [about(15.0, "RAPL package")] * 3
+    assert readings[-1].scope == "cpu package"
+
+
+def test_a_platform_that_counts_more_rarely_than_it_is_read_stays(tmp_path: Path) -> None:
+    clock, energy_uj = Clock(), 1_000_000
+    sensor = Rapl(
+        trees.rapl(tmp_path, {"intel-rapl:0": ("package-0", 1), "intel-rapl:1": ("psys", 1)}), clock
+    )
+    for second in range(1, 9):
+        energy_uj += 15_000_000
+        clock.now_ns += 1_000_000_000
+        trees.rapl(tmp_path, {"intel-rapl:0": ("package-0", energy_uj)})
+        if second % 2:
+            trees.rapl(tmp_path, {"intel-rapl:1": ("psys", energy_uj)})
+        found = sensor.read().total_w
+        assert (found.sensor, found.value is None) == ("RAPL psys", second % 2 == 0)
+    sensor.close()
 
 
 def test_counters_for_root_alone_are_unavailable_and_the_battery_takes_their_place() -> None:
@@ -409,6 +498,34 @@ def test_half_of_a_sum_is_not_the_sum(tmp_path: Path) -> None:
     assert found.rails[0].power_w is not None
     assert found.rails[3] == Rail("VDDQ_VDD2_1V8AO", None)
     sensor.close()
+
+
+def test_equal_labels_of_two_chips_are_told_apart_and_both_counted(tmp_path: Path) -> None:
+    trees.ina3221_hwmon(tmp_path, "1-0040", 3, [("GPU", 5000, 200), ("CPU", 5000, 100), None])
+    trees.ina3221_hwmon(tmp_path, "1-0041", 4, [("CPU", 5000, 400), None, None])
+    sensor = find(tmp_path)
+    found = sensor.read()
+    assert [rail.name for rail in found.rails] == ["GPU", "CPU (1-0040)", "CPU (1-0041)"]
+    assert found.total_w == about(3.5, "INA3221, sum of rails")
+    # While one is gone the other does not stand for both.
+    shutil.rmtree(tmp_path / "devices/platform/bus/i2c-1/1-0040/hwmon/hwmon3")
+    found = sensor.read()
+    assert [rail.power_w for rail in found.rails] == [None, None, pytest.approx(2.0)]
+    assert found.total_w.kind == "unavailable"
+    sensor.close()
+
+
+def test_equal_labels_of_one_chip_are_both_counted(tmp_path: Path) -> None:
+    trees.ina3221_hwmon(tmp_path, "1-0040", 3, [("CPU", 5000, 200), ("CPU", 5000, 100), None])
+    found = read(tmp_path)
+    assert [rail.name for rail in found.rails] == ["CPU (1-0040)", "CPU (1-0040) 2"]
+    assert found.total_w == about(1.5, "INA3221, sum of rails")
+
+
+def test_two_inputs_of_modules_are_added_up(tmp_path: Path) -> None:
+    for address, number in (("1-0040", 3), ("2-0040", 4)):
+        trees.ina3221_hwmon(tmp_path, address, number, [("VDD_IN", 5000, 1000), ("VDD_SOC", 5000, 100), None])
+    assert read(tmp_path).total_w == about(10.0, "INA3221 VDD_IN")
 
 
 def test_reading_opens_nothing_new(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from edge_mnv2.telemetry.idle_power import (
     recall_idle,
     remember_idle,
 )
+from tests.telemetry import trees
 
 IDLE = IdlePower(2.5, 60.0, 0.01, "2026-01-01T00:00:00+00:00")
 
@@ -114,6 +117,35 @@ def test_a_file_that_cannot_be_written_stays_whole(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"Not a directory|File exists"):
         remember_idle("x", IDLE, path)
     assert (tmp_path / "file").read_text() == "not a folder"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away: run the tests as root, too")
+def test_what_root_measures_is_known_to_the_service_whatever_the_umask() -> None:
+    service = 65534
+    with trees.open_folder() as folder:
+        os.chown(folder, service, service)
+        path = folder / "idle-power.json"
+        umask = os.umask(0o077)
+        try:
+            remember_idle("x", IDLE, path)
+            remember_idle("y", IDLE, path)
+        finally:
+            os.umask(umask)
+        status = path.stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o644, service, service)
+        with trees.ordinary_user():
+            assert recall_idle("x", path) == IDLE
+            remember_idle("x", IdlePower(3.0, 60.0, None, ""), path)
+
+
+def test_it_is_readable_by_all_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "idle-power.json"
+    umask = os.umask(0o077)
+    try:
+        remember_idle("x", IDLE, path)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def test_the_default_place_is_the_users_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
