@@ -66,7 +66,9 @@ class DeviceSampler:
         self._interval_s = interval_s
         self._on_event = on_event
         self._idle = _IdleMemory(idle_path)
-        self._meter = EnergyMeter(max(_MAX_GAP_S, 3 * interval_s))
+        self._max_gap_s = max(_MAX_GAP_S, 3 * interval_s)
+        self._meter = EnergyMeter(self._max_gap_s)
+        self._metered = ""
         self._watch = EventWatch()
         self._told: set[str] = set()
         self._latest = DeviceReading()
@@ -114,6 +116,9 @@ class DeviceSampler:
 
     def _take(self, reading: DeviceReading) -> None:
         power = reading.power_w
+        if power.sensor and power.sensor != self._metered:
+            # Joules of a battery and of a board are no sum.
+            self._meter, self._metered = EnergyMeter(self._max_gap_s), power.sensor
         self._meter.add(reading.at_ns, power.value)
         recall = partial(self._idle.recall, power.sensor, reading.at_ns)
         energy = self._meter.energy(self._try("recalling idle power", recall))

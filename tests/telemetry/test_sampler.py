@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,20 @@ def test_nothing_is_known_before_the_first_reading() -> None:
         allowed.set()
         assert sampler.wait(PATIENCE_S)
         assert sampler.latest().power_w.value == 3.0
+
+
+def test_energy_of_another_sensor_begins_anew() -> None:
+    def say(number: int) -> DeviceReading:
+        meter = Reading(10.0, "measured", "battery" if number < 3 else "board")
+        return replace(reading(10.0), power_w=meter, at_ns=number * 1_000_000_000)
+
+    script = Script(say)
+    with sampling(script) as sampler:
+        until(lambda: script.readings > 6)
+    # Six seconds in all, of which the board's began at the fourth reading.
+    span_s = script.readings - 4
+    assert sampler._latest.energy.span_s == span_s
+    assert sampler._latest.energy.total_j == pytest.approx(10.0 * span_s)
 
 
 def test_energy_is_integrated_and_gaps_do_not_count() -> None:
