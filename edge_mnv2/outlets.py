@@ -69,8 +69,8 @@ class Outlets:
         self.failures: list[str] = []
         self._info = info
         self._on_trouble = on_trouble
-        # The sum never becomes less, whoever reads it meanwhile: an outlet is among the counted ones until its
-        # count is among those of before.
+        # The sum never becomes less, whoever reads it meanwhile: an outlet is counted here until its
+        # drops are among those of before.
         self._counting = threading.Lock()
         self._dropped_before: Counter[str] = Counter()
         self._counted: list[Outlet | QueuedOutlet] = []

@@ -129,6 +129,48 @@ def test_drops_of_outputs_that_are_gone_still_count() -> None:
     assert outlets.failures == ["the disk is full."]
 
 
+def test_what_was_dropped_never_becomes_less_while_outputs_are_replaced() -> None:
+    release, stop = threading.Event(), threading.Event()
+
+    class Blocked(Recorder):
+        def write(self, result: FrameResult) -> None:
+            super().write(result)
+            release.wait(60)
+
+    blocked = Blocked()
+    outlets = Outlets(LIVE, always(spec("a", blocked)))
+    outlets.write(frame_result())
+    assert blocked.written.wait(30)
+    for _ in range(200):
+        outlets.write(frame_result())
+    dropped = outlets.drops()["a"]
+    assert dropped > 0
+    seen: list[dict[str, int]] = []
+    polled = threading.Event()
+
+    def poll() -> None:
+        while not stop.is_set():
+            seen.append(outlets.drops())
+            polled.set()
+
+    poller = threading.Thread(target=poll)
+    poller.start()
+    try:
+        outlets.replace(always(spec("a", Recorder(), "other")))
+        polled.clear()
+        assert polled.wait(30)
+        release.set()
+        outlets.close()
+    finally:
+        release.set()
+        stop.set()
+        poller.join(30)
+    seen.append(outlets.drops())
+    counts = [drops.get("a", 0) for drops in seen]
+    assert min(counts) == dropped
+    assert counts == sorted(counts)
+
+
 def test_the_box_hands_out_the_newest_once() -> None:
     box = OutputBox()
     assert box.take() is None

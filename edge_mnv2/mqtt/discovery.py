@@ -7,7 +7,7 @@ https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from edge_mnv2.readings import Snapshot
 
 Entity = dict[str, Any]
 ONLY_CAMERA = "camera"
+_FPS = "fps"
 # Three messages may be lost before a value counts as gone.
 _MISSED, _GRACE_S = 3, 5
 _PERSON = "person"
@@ -64,21 +65,54 @@ class SeenBy:
     Attributes:
         task: `detect`, `segment` or `classify`.
         classes: Labels with a binary sensor: those that were asked for and the model knows.
+        finds_persons: Whether the model knows persons.
     """
 
     task: str
     classes: tuple[str, ...]
+    finds_persons: bool = False
+
+    @classmethod
+    def of(cls, task: str, wanted: Iterable[str], labels: Collection[str]) -> SeenBy:
+        """Return what a camera can tell whose model knows these labels."""
+        classes = tuple(label for label in dict.fromkeys(wanted) if label in labels)
+        return cls(task, classes, _PERSON in labels)
 
 
-def device_entities(home: HomeAssistant, topics: Topics, snapshot: Snapshot) -> dict[str, Entity]:
-    """Return the entities of the device by their identifiers; a sensor that tells nothing has none.
+def sensors_of(snapshot: Snapshot) -> set[str]:
+    """Return the identifiers of the device's entities that have something to tell."""
+    device = snapshot.device
+    told = {
+        "power": device.power_w.value is not None,
+        "energy": device.energy.total_j is not None,
+        "temperature": device.temperature_c.value is not None,
+        "throttled": device.throttling is not None,
+    }
+    return {_FPS, *(key for key, is_told in told.items() if is_told)}
+
+
+def components_of(description: bytes) -> dict[str, str]:
+    """Return the platform of each entity of a description by its identifier; none where it is not one.
+
+    Args:
+        description: What a broker had; whatever it is.
+    """
+    try:
+        components = json.loads(description)["components"]
+        return {key: str(entity["platform"]) for key, entity in components.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def device_entities(home: HomeAssistant, topics: Topics, sensors: Collection[str]) -> dict[str, Entity]:
+    """Return the entities of the device by their identifiers.
 
     Args:
         home: This device.
         topics: Where it sends.
-        snapshot: What can be told now.
+        sensors: Identifiers of those that are described; others, whatever they are, do no harm.
     """
-    return dict(_device_entities(home, topics, snapshot))
+    return {key: entity for key, entity in _device_entities(home, topics) if key in sensors}
 
 
 def camera_entities(home: HomeAssistant, topics: Topics, name: str, seen: SeenBy) -> dict[str, Entity]:
@@ -126,60 +160,39 @@ def without_gone(message: Message, before: bytes) -> Message | None:
     Returns:
         To be sent before the present description, and not retained; None where nothing has gone.
     """
-    try:
-        old, new = json.loads(before)["components"], json.loads(message.payload)
-        gone = {key: {"platform": str(old[key]["platform"])} for key in old if key not in new["components"]}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+    new = json.loads(message.payload)
+    old = components_of(before)
+    gone = {key: {"platform": platform} for key, platform in old.items() if key not in new["components"]}
     if not gone:
         return None
     payload = to_payload({**new, "components": {**new["components"], **gone}})
     return Message(message.topic, payload, key=f"{message.topic} gone")
 
 
-def _device_entities(home: HomeAssistant, topics: Topics, snapshot: Snapshot) -> Iterator[tuple[str, Entity]]:
-    device = snapshot.device
-    yield _telemetry(home, topics, "fps", "Frame rate", "value_json.fps", unit="FPS", icon="mdi:speedometer")
-    if device.power_w.value is not None:
-        yield _telemetry(
-            home, topics, "power", "Power", "value_json.device.power_w.value", unit="W", device_class="power"
-        )
-    if device.energy.total_j is not None:
-        key, energy = _telemetry(
-            home,
-            topics,
-            "energy",
-            "Energy",
-            "value_json.device.energy.total_j",
-            unit="J",
-            device_class="energy",
-        )
-        yield key, {**energy, "state_class": "total_increasing"}
-    if device.temperature_c.value is not None:
-        yield _telemetry(
-            home,
-            topics,
-            "temperature",
-            "Temperature",
-            "value_json.device.temperature_c.value",
-            unit="°C",
-            device_class="temperature",
-        )
-    if device.throttling is not None:
-        yield _entity(
-            home,
-            "throttled",
-            "binary_sensor",
-            name="Slowed down",
-            device_class="problem",
-            entity_category="diagnostic",
-            state_topic=topics.telemetry,
-            value_template="{{ None if value_json.device.throttling is none else "
-            "'ON' if value_json.device.throttling.now else 'OFF' }}",
-            json_attributes_topic=topics.telemetry,
-            json_attributes_template="{{ (value_json.device.throttling or {}) | tojson }}",
-            expire_after=home.expire_after_s,
-        )
+def _device_entities(home: HomeAssistant, topics: Topics) -> Iterator[tuple[str, Entity]]:
+    rate, device = "value_json.fps", "value_json.device"
+    yield _telemetry(home, topics, _FPS, "Frame rate", rate, unit="FPS", icon="mdi:speedometer")
+    power = f"{device}.power_w.value"
+    yield _telemetry(home, topics, "power", "Power", power, unit="W", device_class="power")
+    total = f"{device}.energy.total_j"
+    key, energy = _telemetry(home, topics, "energy", "Energy", total, unit="J", device_class="energy")
+    yield key, {**energy, "state_class": "total_increasing"}
+    heat = f"{device}.temperature_c.value"
+    yield _telemetry(home, topics, "temperature", "Temperature", heat, unit="°C", device_class="temperature")
+    yield _entity(
+        home,
+        "throttled",
+        "binary_sensor",
+        name="Slowed down",
+        device_class="problem",
+        entity_category="diagnostic",
+        state_topic=topics.telemetry,
+        value_template="{{ None if value_json.device.throttling is none else "
+        "'ON' if value_json.device.throttling.now else 'OFF' }}",
+        json_attributes_topic=topics.telemetry,
+        json_attributes_template="{{ (value_json.device.throttling or {}) | tojson }}",
+        expire_after=home.expire_after_s,
+    )
 
 
 def _camera_entities(
@@ -225,14 +238,14 @@ def _camera_entities(
             name=named("class"),
             value_template=_BEST_CLASS,
         )
-    elif seen.task == "detect" and _PERSON in seen.classes:
+    elif seen.task == "detect" and seen.finds_persons:
         yield entity(
             "persons",
             "sensor",
             name=named("persons"),
             icon="mdi:account-group",
             state_class="measurement",
-            value_template=f"{{{{ value_json.counts.{_PERSON} }}}}",
+            value_template=f"{{{{ value_json.counts.{_PERSON} | default(0) }}}}",
         )
     for label in seen.classes:
         kind = {"device_class": "occupancy"} if label == _PERSON else {}

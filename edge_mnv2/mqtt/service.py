@@ -11,11 +11,12 @@ from edge_mnv2.errors import SinkError
 from edge_mnv2.mqtt.access import make_tls_context, read_password
 from edge_mnv2.mqtt.connection import Connection, Hooks, Retry
 from edge_mnv2.mqtt.discovery import (
-    Entity,
     HomeAssistant,
     SeenBy,
     camera_entities,
+    components_of,
     device_entities,
+    sensors_of,
     to_message,
     without_gone,
 )
@@ -29,6 +30,8 @@ from edge_mnv2.settings_mqtt import MqttSettings
 from edge_mnv2.sinks.base import SinkSpec
 
 _FLUSH_S = 2.0
+# A broker sends what it has kept as soon as it is asked; one that has nothing says nothing.
+_LISTEN_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +44,11 @@ class MqttConnection:
     """
 
     def __init__(
-        self, settings: MqttSettings, read: Callable[[], Snapshot], retry: Retry | None = None
+        self,
+        settings: MqttSettings,
+        read: Callable[[], Snapshot],
+        retry: Retry | None = None,
+        cameras: Collection[str] = (),
     ) -> None:
         device = settings.device_id
         self.topics = Topics(settings.topic_prefix)
@@ -55,8 +62,12 @@ class MqttConnection:
         self._channels: dict[str, CameraChannel] = {}
         self._seen: dict[str, SeenBy] = {}
         self._specs: dict[str, SinkSpec] = {}
-        self._sensors: dict[str, Entity] = {}
-        self._described: Message | None = None
+        # Nothing is described before these are added: Home Assistant would forget them.
+        self._awaited = frozenset(cameras)
+        self._sensors: set[str] = set()
+        # What the broker has, ours or of an earlier run.
+        self._described: bytes | None = None
+        self._listens_until_s = 0.0
         # Sinks of another connection are others, whatever their names.
         self._token = object()
         self._due_s = 0.0
@@ -72,7 +83,11 @@ class MqttConnection:
 
     @classmethod
     def start(
-        cls, settings: MqttSettings, read: Callable[[], Snapshot], retry: Retry | None = None
+        cls,
+        settings: MqttSettings,
+        read: Callable[[], Snapshot],
+        retry: Retry | None = None,
+        cameras: Collection[str] = (),
     ) -> MqttConnection:
         """Connect from now on; a broker that is away is no failure.
 
@@ -80,6 +95,7 @@ class MqttConnection:
             settings: The broker, and what it is told.
             read: Returns the present moment without waiting for anything; called by the connection's thread.
             retry: How long to wait between attempts.
+            cameras: Names of those that will be added, or removed; Home Assistant is told nothing before.
 
         Raises:
             RequestError: paho-mqtt is missing, or a certificate or the password cannot be read.
@@ -88,7 +104,7 @@ class MqttConnection:
         read_password(settings)
         if settings.tls is not None and settings.tls.insecure:
             _log.warning("mqtt: the broker's certificate is not checked: whoever is in between can read all")
-        service = cls(settings, read, retry)
+        service = cls(settings, read, retry, cameras)
         service._connection.start()
         return service
 
@@ -110,7 +126,7 @@ class MqttConnection:
         settings = self._settings
         for label in sorted(set(settings.classes) - set(labels)):
             _log.info("mqtt: %s: the model has no class %r", name, label)
-        seen = SeenBy(task, tuple(label for label in dict.fromkeys(settings.classes) if label in labels))
+        seen = SeenBy.of(task, settings.classes, labels)
         if self._seen.get(name) == seen:
             return self._specs[name]
         if name in self._channels:
@@ -132,6 +148,7 @@ class MqttConnection:
         self._channels = {**self._channels, name: channel}
         self._specs = {**self._specs, name: spec}
         self._seen = {**self._seen, name: seen}
+        self._awaited -= {name}
         self._due_s = 0.0
         return spec
 
@@ -140,6 +157,7 @@ class MqttConnection:
         self._channels = {key: value for key, value in self._channels.items() if key != name}
         self._specs = {key: value for key, value in self._specs.items() if key != name}
         self._seen = {key: value for key, value in self._seen.items() if key != name}
+        self._awaited -= {name}
         for topic in (self.topics.state(name), self.topics.objects(name)):
             self._connection.outbox.put(Message(topic, b"", retain=True))
         self._due_s = 0.0
@@ -163,7 +181,7 @@ class MqttConnection:
         self._connection.close(timeout_s)
 
     def _on_connect(self) -> None:
-        self._due_s = 0.0
+        self._due_s, self._listens_until_s = 0.0, time.monotonic() + _LISTEN_S
 
     def _on_receive(self, received: Received) -> None:
         if self._home is None:
@@ -171,15 +189,21 @@ class MqttConnection:
         if received.topic == self._home.status_topic and received.payload == ONLINE.encode():
             # It has started, and knows nothing yet.
             self._describe(self._read(), again=True)
-            self._due_s = 0.0
         elif received.topic == self._home.topic and received.was_kept:
-            # Of an earlier run, perhaps with other cameras.
-            self._describe(self._read(), before=received.payload)
+            # Of an earlier run, perhaps with other cameras. Sensors that have not answered yet are not gone.
+            self._described = received.payload
+            self._sensors |= components_of(received.payload).keys()
+            self._listens_until_s = 0.0
+        else:
+            return
+        self._due_s = 0.0
 
     def _on_step(self, is_connected: bool) -> None:
         for channel in self._channels.values():
             channel.tick()
         now_s = time.monotonic()
+        if self._listens_until_s and now_s >= self._listens_until_s:
+            self._due_s = self._listens_until_s = 0.0
         if not is_connected or now_s < self._due_s:
             return
         self._due_s = now_s + self._settings.telemetry_s
@@ -193,26 +217,23 @@ class MqttConnection:
             if message is not None:
                 outbox.put(message, again=True)
 
-    def _describe(self, snapshot: Snapshot, *, again: bool = False, before: bytes | None = None) -> None:
+    def _describe(self, snapshot: Snapshot, *, again: bool = False) -> None:
         """Describe the device to Home Assistant, if that is news; a sensor that fails keeps its entity.
 
         Args:
             snapshot: What can be told now.
             again: Whether it is described although nothing has changed.
-            before: An older description; left out: ours.
         """
-        if self._home is None:
+        if self._home is None or self._awaited or self._listens_until_s:
             return
-        self._sensors.update(device_entities(self._home, self.topics, snapshot))
-        entities = dict(self._sensors)
+        self._sensors |= sensors_of(snapshot)
+        entities = device_entities(self._home, self.topics, self._sensors)
         for name, seen in self._seen.items():
             entities.update(camera_entities(self._home, self.topics, name, seen))
         message = to_message(self._home, self.topics, entities, snapshot.version)
-        if before is None and self._described is not None:
-            before = self._described.payload
-        gone = None if before is None else without_gone(message, before)
+        gone = None if self._described is None else without_gone(message, self._described)
         outbox = self._connection.outbox
         if gone is not None:
             outbox.put(gone)
         outbox.put(message, again=again or gone is not None)
-        self._described = message
+        self._described = message.payload

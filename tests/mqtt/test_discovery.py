@@ -12,7 +12,9 @@ from edge_mnv2.mqtt.discovery import (
     HomeAssistant,
     SeenBy,
     camera_entities,
+    components_of,
     device_entities,
+    sensors_of,
     to_message,
     without_gone,
 )
@@ -22,7 +24,7 @@ from tests.metrics.snapshots import BARE, FULL
 
 HOME = HomeAssistant("homeassistant", "bench", "Work bench", 10)
 TOPICS = Topics("edge-mnv2/bench")
-DETECTS = SeenBy("detect", ("person", 'potted "plant"'))
+DETECTS = SeenBy("detect", ("person", 'potted "plant"'), finds_persons=True)
 # What an entity of each platform must have, https://www.home-assistant.io/integrations/sensor.mqtt/ and
 # binary_sensor.mqtt/, and units that Home Assistant takes for its device classes.
 REQUIRED = {"platform", "unique_id", "name", "state_topic", "value_template"}
@@ -31,7 +33,7 @@ BINARY_CLASSES = {"connectivity", "occupancy", "problem"}
 
 
 def described(snapshot: Snapshot = FULL, cameras: dict[str, SeenBy] | None = None) -> dict[str, Any]:
-    entities = device_entities(HOME, TOPICS, snapshot)
+    entities = device_entities(HOME, TOPICS, sensors_of(snapshot))
     for name, seen in ({"camera": DETECTS} if cameras is None else cameras).items():
         entities.update(camera_entities(HOME, TOPICS, name, seen))
     message = to_message(HOME, TOPICS, entities, "0.6.0")
@@ -92,6 +94,17 @@ def test_a_sensor_that_tells_nothing_has_no_entity() -> None:
     assert set(described(BARE)["components"]) & {"power", "energy", "temperature", "throttled"} == set()
 
 
+def test_persons_count_where_the_model_knows_them_whatever_has_a_binary_sensor() -> None:
+    labels = ["person", "dog"]
+    seen = SeenBy.of("detect", ["dog", "zebra", "dog"], labels)
+    assert seen.classes == ("dog",)
+    entities = described(cameras={"camera": seen})["components"]
+    assert "camera_seen_person" not in entities
+    assert entities["camera_persons"]["value_template"] == "{{ value_json.counts.person | default(0) }}"
+    for other in (SeenBy.of("detect", ["dog"], ["dog"]), SeenBy.of("segment", ["dog"], labels)):
+        assert "camera_persons" not in described(cameras={"camera": other})["components"]
+
+
 def test_several_cameras_have_their_own_names_and_rates() -> None:
     entities = described(cameras={"door": DETECTS, "gate": DETECTS})["components"]
     assert entities["door_persons"]["name"] == "door persons"
@@ -119,6 +132,7 @@ def test_what_has_gone_is_taken_back_once() -> None:
 )
 def test_whatever_the_broker_has_kept_does_no_harm(before: bytes) -> None:
     assert without_gone(Message("topic", b'{"components": {}}', retain=True), before) is None
+    assert components_of(before) == {}
 
 
 def test_identifiers_stay_apart() -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -42,9 +42,12 @@ def settings(broker: Broker, **changes: object) -> MqttSettings:
 
 @contextmanager
 def connected(
-    broker: Broker, read: Callable[[], Snapshot] = lambda: FULL, **changes: object
+    broker: Broker,
+    read: Callable[[], Snapshot] = lambda: FULL,
+    cameras: Collection[str] = (),
+    **changes: object,
 ) -> Iterator[MqttConnection]:
-    connection = MqttConnection.start(settings(broker, **changes), read, QUICK)
+    connection = MqttConnection.start(settings(broker, **changes), read, QUICK, cameras)
     try:
         yield connection
     finally:
@@ -296,7 +299,7 @@ def test_entities_of_an_earlier_run_are_taken_back(broker: Broker) -> None:
     heard = broker.listen(CONFIG)
     heard.wait_for(lambda message: "gate_persons" in message.payload)
     heard.forget()
-    with connected(broker) as connection:
+    with connected(broker, cameras=["door"]) as connection:
         add(connection, "door")
         gone = heard.wait_for(
             lambda message: message.json["components"].get("gate_persons") == {"platform": "sensor"}
@@ -312,6 +315,43 @@ def test_entities_of_an_earlier_run_are_taken_back(broker: Broker) -> None:
     kept = broker.listen(CONFIG).topic(CONFIG)
     assert kept.was_kept
     assert "gate_persons" not in kept.payload
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_a_restart_takes_nothing_back_that_is_still_there(broker: Broker, *, is_slow: bool) -> None:
+    with connected(broker) as connection:
+        add(connection, "door")
+        add(connection, "gate")
+        first = broker.listen(CONFIG).wait_for(
+            lambda message: "door_persons" in message.payload and "gate_persons" in message.payload
+        )
+    descriptions = broker.listen(CONFIG)
+    descriptions.topic(CONFIG)
+    descriptions.forget()
+    told = broker.listen(f"{PREFIX}/telemetry")
+    # The engine opens slowly or at once, and no sensor answers.
+    with connected(broker, lambda: BARE, cameras=["door", "gate"], telemetry_s=1) as connection:
+        for name in ("door", "gate"):
+            if is_slow:
+                told.wait_for(lambda _: len(told.messages) >= 4)
+                told.forget()
+            add(connection, name)
+        again = descriptions.topic(CONFIG)
+        told.wait_for(lambda _: len(told.messages) >= 4)
+    keys = first.json["components"].keys()
+    assert {"power", "door_connected", "gate_connected"} <= keys
+    assert again.json["components"].keys() == keys
+    for message in descriptions.messages:
+        forgotten = [key for key in keys if len(message.json["components"].get(key, ())) < 2]
+        assert not forgotten
+
+
+def test_a_camera_that_is_removed_is_not_waited_for(broker: Broker) -> None:
+    heard = broker.listen(CONFIG)
+    with connected(broker, cameras=["door", "gate"]) as connection:
+        add(connection, "door")
+        connection.remove_camera("gate")
+        assert "gate_connected" not in heard.topic(CONFIG).json["components"]
 
 
 def test_a_camera_that_is_removed_leaves_nothing_behind(broker: Broker) -> None:
