@@ -164,7 +164,8 @@ def _measure_idle(
     except OSError as error:
         raise RunError(f"Idle power cannot be remembered in {target}: {error.strerror}.") from error
     if as_json:
-        typer.echo(json.dumps({"sensor": name, **asdict(idle), "file": str(target)}))
+        measured = {**asdict(idle), "power_w": round(idle.power_w, 4)}  # no sensor tells tenths of milliwatts
+        typer.echo(json.dumps({"sensor": name, **measured, "file": str(target)}))
     else:
         typer.echo(f"Idle: {idle.power_w:.3f} W over {idle.span_s:.0f} s, by {name}. Remembered in {target}")
     return 0
